@@ -1,0 +1,34 @@
+/*
+ * inbox: how other threads speak to one that turns an event loop.
+ *
+ * Items are part of what they speak of, so posting never allocates and never
+ * fails.  Any thread posts; the owner's loop runs them, in the order posted.
+ * An eventfd wakes it, written to only when the inbox was empty.
+ */
+#ifndef BASE_INBOX_H
+#define BASE_INBOX_H
+
+#include <stdatomic.h>
+
+struct event;
+struct event_base;
+
+struct inbox_item {
+	struct inbox_item *next;
+	void (*run)(struct inbox_item *item); /* in the owner's thread; item is free to reuse */
+};
+
+struct inbox {
+	_Atomic(struct inbox_item *) top;
+	int fd;
+	struct event *event;
+};
+
+int inbox_open(struct inbox *inbox, struct event_base *base); /* -1: errno */
+void inbox_close(struct inbox *inbox);
+void inbox_post(struct inbox *inbox, struct inbox_item *item);
+
+/* Runs what lies in the inbox now; for a loop that is coming to its end. */
+void inbox_run(struct inbox *inbox);
+
+#endif

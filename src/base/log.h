@@ -1,0 +1,41 @@
+/*
+ * log: what operators read.
+ *
+ * One line an event, written whole with one write.  A log that cannot be
+ * written to (a full pipe, a slow terminal) never stops its caller: lines are
+ * dropped, counted, and the count is said when there is room again.  Every
+ * function preserves errno.  Any thread.
+ *
+ * Each event has a stable name (lower case, hyphens), listed in cisternd(8).
+ */
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
+enum log_target { LOG_TARGET_STDERR, LOG_TARGET_SYSLOG, LOG_TARGET_JOURNAL, LOG_TARGET_FILE };
+
+struct origin;
+
+const char *log_level_name(enum log_level level);
+
+/* Where lines go from now on; path only for LOG_TARGET_FILE.  Returns 0, or -1
+ * with errno when the file cannot be opened (then nothing has changed). */
+int log_open(enum log_target target, const char *path, enum log_level level, bool json);
+int log_reopen(void);
+void log_close(void);
+
+/* More by so many levels than the configuration says (-v). */
+void log_verbose(int levels);
+bool log_enabled(enum log_level level);
+
+void log_event(enum log_level level, const char *event, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* The same about a connection: its number, listener and peer are added. */
+void log_connection(enum log_level level, const char *event, const struct origin *origin,
+		    const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+#endif

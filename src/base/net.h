@@ -1,0 +1,41 @@
+/*
+ * net: socket addresses as cistern prints them, and the small dances around
+ * sockets that the standard library leaves to everyone.
+ */
+#ifndef BASE_NET_H
+#define BASE_NET_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+/* "[0123:4567:89ab:cdef:0123:4567:255.255.255.255%4294967295]:65535" and a NUL */
+#define NET_TEXT_LEN 80
+
+/* An internet address, or AF_UNIX for "some local process" (whose pid we know). */
+struct net_address {
+	union {
+		sa_family_t family;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct {
+			sa_family_t family;
+			uint32_t pid;
+		} unix_peer;
+	};
+};
+
+/* From what accept or getsockname gave; IPv4-mapped IPv6 becomes IPv4. */
+void net_address_set(struct net_address *address, const struct sockaddr *sa);
+
+/* "192.0.2.1:5140", "[2001:db8::1]:5140", "unix" or "unix:PID".  Returns the length. */
+int net_address_text(const struct net_address *address, char text[NET_TEXT_LEN]);
+
+/* The same for a listening address, "unix:/path" included (text of any length). */
+void net_sockaddr_text(const struct sockaddr *sa, char *text, size_t size);
+
+/* Closes with a reset instead of a FIN. */
+void net_reset(int fd);
+
+#endif

@@ -1,0 +1,24 @@
+/*
+ * format: a message as a record of text, json, raw or line.
+ *
+ * json is one object a line; its `data` is the message when that is valid
+ * UTF-8, else `data_base64` (two passes over the message; no printf).  text is
+ * for eyes: bytes that could drive a terminal are shown as \xNN.
+ */
+#ifndef MESSAGE_FORMAT_H
+#define MESSAGE_FORMAT_H
+
+#include "base/output.h"
+#include "message/message.h"
+
+enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW, FORMAT_LINE };
+
+const char *format_name(enum format format);
+int format_from_name(const char *name); /* -1: no such */
+
+/* Puts one message of a batch to the output.  Returns 0, or -1 when the message
+ * could not be read back or the output failed (errno). */
+int format_write(enum format format, const struct batch *batch, const struct message *message,
+		 struct output *output);
+
+#endif

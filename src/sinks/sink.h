@@ -1,0 +1,82 @@
+/*
+ * sink: where messages go.
+ *
+ * A sink takes batches from any worker, in its own time and from its own
+ * threads, and answers each exactly once (sink_answer) after it has settled
+ * every message in it (message_settle; a message not settled is accepted).
+ * Until the answer the batch stays; after it the sink must not touch it.
+ *
+ * A new kind of sink is one file with a const struct sink_kind and one line in
+ * the list in sink.c.
+ */
+#ifndef SINKS_SINK_H
+#define SINKS_SINK_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "config/config.h"
+#include "message/message.h"
+
+struct sink;
+
+struct sink_kind {
+	const char *name;
+	/* Opens files and checks what can be checked before anything is served.
+	 * Main thread, before privileges are dropped.  Returns 0 or an exit code of
+	 * sysexits.h, having logged why. */
+	int (*open)(struct sink *sink);
+	/* Starts the threads; after daemon(3) and the change of user.  0 or an exit code. */
+	int (*start)(struct sink *sink);
+	/* Takes a batch over.  Any worker; never blocks, never fails. */
+	void (*deliver)(struct sink *sink, struct delivery *delivery);
+	/* Opens its files anew (USR1).  Main thread; asynchronous. */
+	void (*reopen)(struct sink *sink);
+	/* Answers all that it still holds, ends its threads and frees its state.
+	 * Main thread, once no worker delivers any more. */
+	void (*close)(struct sink *sink);
+};
+
+/* Why a sink cannot accept now: said once an episode, shown by readiness. */
+struct sink_trouble {
+	pthread_mutex_t lock;
+	bool failing;
+	uint64_t failed; /* messages since the episode began */
+};
+
+struct sink {
+	const struct sink_kind *kind;
+	const struct config_sink *config;
+	struct config *config_reference; /* keeps the above alive */
+	void *state;                     /* the kind's own */
+	struct sink_trouble trouble;
+	_Atomic uint64_t accepted, refused, failed; /* messages */
+};
+
+/* Makes a sink of its configuration and opens it.  0 or an exit code. */
+int sink_open(struct sink **sink, struct config *config, const struct config_sink *settings);
+int sink_start(struct sink *sink);
+void sink_reopen(struct sink *sink);
+void sink_close(struct sink *sink); /* frees it, too */
+
+static inline void
+sink_deliver(struct sink *sink, struct delivery *delivery)
+{
+	sink->kind->deliver(sink, delivery);
+}
+
+/* The one answer to a delivery: counts its messages' outcomes for this sink and,
+ * when it was the last sink's, sends the batch home.  The outcomes of this sink
+ * are given here, one for all (`outcome`), or were settled before (then
+ * OUTCOME_ACCEPTED, which worsens nothing) with n_failed, n_refused of them. */
+void sink_answer(struct delivery *delivery, enum outcome outcome);
+void sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused);
+
+/* A failure and its end, logged once an episode ("WHAT: strerror(error); what to do"). */
+void sink_failing(struct sink *sink, const char *what, int error);
+void sink_well(struct sink *sink);
+bool sink_is_ready(struct sink *sink);
+
+#endif
