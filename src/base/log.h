@@ -17,7 +17,12 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 enum log_target { LOG_TARGET_STDERR, LOG_TARGET_SYSLOG, LOG_TARGET_JOURNAL, LOG_TARGET_FILE };
 
-struct origin;
+/* The connection that a line is about; part of the line in text and json. */
+struct log_subject {
+	unsigned long long connection; /* its number */
+	const char *listener;
+	const char *peer;
+};
 
 const char *log_level_name(enum log_level level);
 
@@ -34,8 +39,8 @@ bool log_enabled(enum log_level level);
 void log_event(enum log_level level, const char *event, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
-/* The same about a connection: its number, listener and peer are added. */
-void log_connection(enum log_level level, const char *event, const struct origin *origin,
+/* The same about a connection; its number, listener and peer are added. */
+void log_connection(enum log_level level, const char *event, const struct log_subject *subject,
 		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #endif

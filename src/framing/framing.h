@@ -7,6 +7,9 @@
  * Its verdicts do not depend on how the bytes were split.
  *
  * It includes no event headers and allocates only in framing_prepare.
+ *
+ * What a frame announces is held against max_size here.  Payload that merely
+ * grows (eof, line, delimiter, mllp) is counted by the caller.
  */
 #ifndef FRAMING_FRAMING_H
 #define FRAMING_FRAMING_H
@@ -61,7 +64,8 @@ enum framing_verdict {
  * points into the input). */
 struct framing_step {
 	enum framing_verdict verdict;
-	size_t used; /* bytes of input consumed; == len for FRAMING_MORE */
+	size_t used; /* bytes of input consumed; == len for FRAMING_MORE; up to and
+		      * with the offending one for MALFORMED and TOO_LARGE */
 	const unsigned char *head;
 	size_t head_len;
 	const unsigned char *data;
@@ -83,8 +87,8 @@ void framing_feed(const struct framing_config *config, struct framing_state *sta
 		  const unsigned char *input, size_t len, struct framing_step *step);
 
 /* The client has closed in order: says whether that ends a message (eof with
- * bytes received, an unterminated last line; head may then hold its last bytes),
- * finds nothing open, or cuts a frame short. */
+ * bytes received, an unterminated last line), finds nothing open, or cuts a frame
+ * short.  head holds the last bytes of what was open, if any were held back. */
 void framing_finish(const struct framing_config *config, struct framing_state *state,
 		    struct framing_step *step);
 

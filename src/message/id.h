@@ -32,7 +32,8 @@ struct id id_next(struct id_generator *generator, uint64_t time);
 /* Writes ID_TEXT_LEN characters and a NUL. */
 void id_text(const struct id *id, char text[ID_TEXT_LEN + 1]);
 
-/* Reads them back; 0, or -1 when the text is no ULID. */
+/* Reads them back, exactly as id_text writes them; looks at no more than ID_TEXT_LEN
+ * characters, so more may follow.  0, or -1 when they are no ULID. */
 int id_parse(const char *text, struct id *id);
 
 #endif

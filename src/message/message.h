@@ -15,6 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include <event2/buffer.h>
+
 #include "base/inbox.h"
 #include "base/net.h"
 #include "message/id.h"
@@ -82,7 +84,8 @@ struct delivery {
 };
 
 struct batch {
-	struct inbox_item item; /* brings the answer home */
+	struct inbox_item item; /* brings the answer home ... */
+	struct inbox *home;     /* ... to the worker it came from */
 	struct batch *next;     /* in flight on the same connection, in order */
 	const struct origin *origin;
 	struct chunk *chunk;   /* holds the messages' data; NULL: it follows the batch itself */
@@ -97,6 +100,19 @@ struct batch {
 	struct message *messages;
 };
 
+/* A batch of copies of count messages for n_deliveries sinks, charged to memory.
+ * Where chunk is NULL, the messages' data (which then all lies between `from` and
+ * `to`) is copied along; otherwise the chunk is referred to.  NULL: no memory,
+ * nothing has changed.  Worker. */
+struct batch *batch_new(const struct message *messages, unsigned count, unsigned n_deliveries,
+			struct chunk *chunk, const unsigned char *from, const unsigned char *to);
+
+/* Frees it, its messages' bodies and its hold on the chunk.  Worker. */
+void batch_free(struct batch *batch);
+
+/* One sink fewer to wait for; the last one sends the batch home.  Any thread. */
+void batch_answered(struct batch *batch);
+
 /* A sink's verdict on one message; the worst of all sinks' stands.  Any thread. */
 void message_settle(struct message *message, enum outcome outcome);
 
@@ -104,8 +120,7 @@ void message_settle(struct message *message, enum outcome outcome);
 struct cursor {
 	const struct message *message;
 	uint64_t at;
-	void *chain; /* of the body's memory; see body.c */
-	size_t chain_offset;
+	struct evbuffer_ptr place; /* in the body's memory */
 };
 
 void cursor_start(struct cursor *cursor, const struct message *message);

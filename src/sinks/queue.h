@@ -1,5 +1,5 @@
 /*
- * queue: deliveries on their way from the workers to a writer thread.
+ * queue: deliveries on their way from the workers to writer threads.
  *
  * The writer takes all that waits at once, which is what makes a group commit.
  * Bounded by the workers: each connection has at most max_in_flight messages
@@ -18,7 +18,7 @@ struct queue {
 	pthread_cond_t wake;
 	struct delivery *first;
 	struct delivery **last;
-	bool waiting; /* the writer sleeps */
+	unsigned sleepers; /* writers that wait */
 	bool closed;
 	bool reopen;
 };
@@ -27,10 +27,11 @@ int queue_init(struct queue *queue);
 void queue_clear(struct queue *queue);
 void queue_put(struct queue *queue, struct delivery *delivery);
 
-/* Waits for something to do.  Returns the chain of all deliveries that wait, in
- * order; NULL with *closed once queue_close was called and none is left; NULL
- * without it when only *reopen is set.  *reopen: queue_reopen was called. */
-struct delivery *queue_take(struct queue *queue, bool *reopen, bool *closed);
+/* Waits for something to do.  Returns the chain of deliveries that wait, in order
+ * (at most `most` of them; 0: all); NULL with *closed once queue_close was called
+ * and none is left; NULL without it when only *reopen is set.  *reopen: queue_reopen
+ * was called (one writer is told).  Several writers may take from one queue. */
+struct delivery *queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed);
 void queue_reopen(struct queue *queue);
 void queue_close(struct queue *queue);
 

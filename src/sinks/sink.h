@@ -34,6 +34,9 @@ struct sink_kind {
 	void (*deliver)(struct sink *sink, struct delivery *delivery);
 	/* Opens its files anew (USR1).  Main thread; asynchronous. */
 	void (*reopen)(struct sink *sink);
+	/* The time for an orderly stop is over: what cannot be stored at once is to
+	 * be answered with OUTCOME_SHUTDOWN.  Main thread; asynchronous. */
+	void (*hurry)(struct sink *sink);
 	/* Answers all that it still holds, ends its threads and frees its state.
 	 * Main thread, once no worker delivers any more. */
 	void (*close)(struct sink *sink);
@@ -59,7 +62,8 @@ struct sink {
 int sink_open(struct sink **sink, struct config *config, const struct config_sink *settings);
 int sink_start(struct sink *sink);
 void sink_reopen(struct sink *sink);
-void sink_close(struct sink *sink); /* frees it, too */
+void sink_hurry(struct sink *sink);
+void sink_close(struct sink *sink); /* frees it, too; NULL is fine */
 
 static inline void
 sink_deliver(struct sink *sink, struct delivery *delivery)

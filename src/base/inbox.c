@@ -1,0 +1,87 @@
+/*
+ * inbox: a stack that any thread pushes to and the owner takes whole, then
+ * reverses, so that items run in the order posted.  Whoever pushes onto an
+ * empty stack wakes the owner; the others know that somebody has.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/inbox.h"
+
+static void
+inbox_on_wake(evutil_socket_t fd, short what, void *arg)
+{
+	struct inbox *inbox = arg;
+	uint64_t count;
+
+	(void)what;
+	/* Empties the eventfd; EAGAIN only means that it was empty already. */
+	if (read(fd, &count, sizeof(count)) == -1 && errno != EAGAIN && errno != EINTR)
+		return;
+	inbox_run(inbox);
+}
+
+int
+inbox_open(struct inbox *inbox, struct event_base *base)
+{
+	atomic_init(&inbox->top, NULL);
+	inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	if (inbox->fd == -1)
+		return -1;
+	inbox->event = event_new(base, inbox->fd, EV_READ | EV_PERSIST, inbox_on_wake, inbox);
+	if (inbox->event == NULL || event_add(inbox->event, NULL) == -1) {
+		inbox_close(inbox);
+		errno = ENOMEM;
+		return -1;
+	}
+	return 0;
+}
+
+void
+inbox_close(struct inbox *inbox)
+{
+	if (inbox->event != NULL)
+		event_free(inbox->event);
+	inbox->event = NULL;
+	if (inbox->fd != -1)
+		close(inbox->fd);
+	inbox->fd = -1;
+}
+
+void
+inbox_post(struct inbox *inbox, struct inbox_item *item)
+{
+	static const uint64_t one = 1;
+	struct inbox_item *top = atomic_load_explicit(&inbox->top, memory_order_relaxed);
+	int fd = inbox->fd; /* once posted, the owner may run the item and end */
+
+	do
+		item->next = top;
+	while (!atomic_compare_exchange_weak_explicit(&inbox->top, &top, item,
+	    memory_order_release, memory_order_relaxed));
+	/* EAGAIN cannot be: the counter would have to be at 2^64 - 2. */
+	if (top == NULL)
+		while (write(fd, &one, sizeof(one)) == -1 && errno == EINTR)
+			;
+}
+
+void
+inbox_run(struct inbox *inbox)
+{
+	struct inbox_item *item = atomic_exchange_explicit(&inbox->top, NULL, memory_order_acquire);
+	struct inbox_item *first = NULL, *next;
+
+	for (; item != NULL; item = next) {
+		next = item->next;
+		item->next = first;
+		first = item;
+	}
+	for (; first != NULL; first = next) {
+		next = first->next;
+		first->run(first);
+	}
+}

@@ -1,0 +1,42 @@
+/*
+ * memory: what message bytes cost, as allocated.
+ *
+ * Everything that holds bytes of messages is charged here for as long as it
+ * holds them, at the size the allocator gave, not at the size asked for: an
+ * evbuffer chain is 1 KiB for one byte.  Charging never fails: whoever is about
+ * to hold more asks memory_over first, and spills or stops reading.
+ *
+ * libevent allocates through this module, so what an evbuffer operation cost
+ * is the difference of memory_balance before and after it, in the same thread.
+ */
+#ifndef BASE_MEMORY_H
+#define BASE_MEMORY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Takes over libevent's allocation; before any other call of libevent. */
+void memory_init(uint64_t limit);
+void memory_set_limit(uint64_t limit);
+
+/* Memory for what clients cause to be held; NULL when there is none. */
+void *memory_alloc(size_t size);
+void memory_free(void *memory);
+
+/* What the allocator gave for it. */
+size_t memory_size(void *memory);
+
+void memory_charge(size_t size);
+void memory_release(size_t size);
+
+uint64_t memory_used(void);
+uint64_t memory_limit(void);
+uint64_t memory_peak(void);
+bool memory_over(void); /* at or past the limit: hold no more */
+bool memory_room(void); /* below 7/8 of it: those who wait may go on */
+
+/* Bytes that libevent holds on behalf of this thread (allocated minus freed). */
+ptrdiff_t memory_balance(void);
+
+#endif

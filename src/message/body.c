@@ -1,0 +1,184 @@
+/*
+ * body: see body.h.  The file is opened with O_TMPFILE, so that a crash leaves
+ * nothing behind; where the filesystem lacks that, a named file is unlinked at
+ * once (and cannot be linked again).  Writing goes to the page cache, in the
+ * worker: no sync happens here.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+
+#include "base/memory.h"
+#include "message/body.h"
+#include "message/chunk.h"
+
+static int
+write_all(int fd, const unsigned char *bytes, size_t len)
+{
+	while (len > 0) {
+		ssize_t n = write(fd, bytes, len);
+
+		if (n == -1) {
+			if (errno == EINTR)
+				continue;
+			return -1;
+		}
+		bytes += n;
+		len -= (size_t)n;
+	}
+	return 0;
+}
+
+/* A file without a name; *linkable says whether it can be given one. */
+static int
+open_unnamed(const char *directory, mode_t mode, bool *linkable)
+{
+	char path[PATH_MAX];
+	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+
+	*linkable = fd != -1;
+	if (fd != -1 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
+		return fd;
+	if (snprintf(path, sizeof(path), "%s/.spill.XXXXXX", directory) >= (int)sizeof(path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	fd = mkostemp(path, O_CLOEXEC);
+	if (fd != -1)
+		unlink(path);
+	return fd;
+}
+
+static void
+unref_chunk(const void *data, size_t len, void *arg)
+{
+	(void)data;
+	(void)len;
+	chunk_unref(arg);
+}
+
+/* Brings the charge in line with what libevent holds more (or less) by now. */
+static void
+recharge(struct body *body, ptrdiff_t before)
+{
+	ptrdiff_t change = memory_balance() - before;
+
+	if (change > 0) {
+		memory_charge((size_t)change);
+		body->charged += (size_t)change;
+	} else if (change < 0) {
+		size_t less = (size_t)-change;
+
+		if (less > body->charged)
+			less = body->charged;
+		memory_release(less);
+		body->charged -= less;
+	}
+}
+
+struct body *
+body_new(void)
+{
+	ptrdiff_t before = memory_balance();
+	struct body *body = memory_alloc(sizeof(*body));
+
+	if (body == NULL)
+		return NULL;
+	*body = (struct body){.memory = evbuffer_new(), .file = -1};
+	if (body->memory == NULL) {
+		memory_free(body);
+		return NULL;
+	}
+	body->charged = memory_size(body);
+	memory_charge(body->charged);
+	recharge(body, before);
+	return body;
+}
+
+void
+body_free(struct body *body)
+{
+	if (body == NULL)
+		return;
+	if (body->memory != NULL)
+		evbuffer_free(body->memory);
+	if (body->file != -1)
+		close(body->file); /* nothing in it is wanted any more */
+	memory_release(body->charged);
+	memory_free(body);
+}
+
+int
+body_append(struct body *body, const void *bytes, size_t len, struct chunk *chunk)
+{
+	ptrdiff_t before;
+	int ok;
+
+	if (len == 0)
+		return 0;
+	body->size += len;
+	if (body->file != -1)
+		return write_all(body->file, bytes, len);
+	before = memory_balance();
+	if (chunk != NULL && chunk_is_worth(chunk, len)) {
+		ok = evbuffer_add_reference(body->memory, bytes, len, unref_chunk, chunk_ref(chunk));
+		if (ok == -1)
+			chunk_unref(chunk);
+	} else {
+		ok = evbuffer_add(body->memory, bytes, len);
+	}
+	recharge(body, before);
+	if (ok == -1)
+		errno = ENOMEM;
+	return ok;
+}
+
+int
+body_spill(struct body *body, const char *directory, mode_t mode)
+{
+	struct evbuffer_iovec piece;
+	struct evbuffer_ptr at;
+	struct stat st;
+	ptrdiff_t before = memory_balance();
+	bool linkable;
+	uint64_t done = 0;
+	int fd, error;
+
+	if (body->file != -1)
+		return 0;
+	fd = open_unnamed(directory, mode, &linkable);
+	if (fd == -1)
+		return -1;
+	if (fstat(fd, &st) == -1)
+		goto fail;
+	evbuffer_ptr_set(body->memory, &at, 0, EVBUFFER_PTR_SET);
+	while (done < body->size) {
+		if (evbuffer_peek(body->memory, -1, &at, &piece, 1) < 1)
+			break;
+		if (write_all(fd, piece.iov_base, piece.iov_len) == -1)
+			goto fail;
+		done += piece.iov_len;
+		if (done < body->size)
+			evbuffer_ptr_set(body->memory, &at, piece.iov_len, EVBUFFER_PTR_ADD);
+	}
+	evbuffer_free(body->memory);
+	body->memory = NULL;
+	body->file = fd;
+	body->linkable = linkable;
+	body->device = st.st_dev;
+	recharge(body, before);
+	return 0;
+fail:
+	error = errno;
+	close(fd);
+	errno = error;
+	return -1;
+}

@@ -1,0 +1,44 @@
+/*
+ * body: the bytes of a message that did not come in one piece.
+ *
+ * In memory as an evbuffer: small reads are copied together, large ones moved
+ * (the evbuffer points into the chunk they were read into).  Spilled, they lie
+ * in a file without a name, in spill_directory or straight in a spool's
+ * directory, where the spool links it instead of copying.
+ *
+ * Made, grown and freed by the worker that owns the connection; once it is part
+ * of a batch the sinks only read it (cursor_next, body_file).
+ */
+#ifndef MESSAGE_BODY_H
+#define MESSAGE_BODY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct chunk;
+struct evbuffer;
+
+struct body {
+	struct evbuffer *memory; /* NULL once spilled */
+	int file;                /* -1: not spilled */
+	bool linkable;           /* the file may be given a name by linkat(2) */
+	dev_t device;            /* of the file */
+	uint64_t size;
+	size_t charged;
+};
+
+struct body *body_new(void); /* NULL: no memory */
+void body_free(struct body *body);
+
+/* Adds bytes that lie in chunk (NULL: elsewhere).  Returns 0, or -1 with errno;
+ * then the body is beyond use but for body_free. */
+int body_append(struct body *body, const void *bytes, size_t len, struct chunk *chunk);
+
+/* Moves what it holds from memory to a new file without a name in directory;
+ * nothing to do where it is there already.  0, or -1 with errno: then the
+ * body is as it was. */
+int body_spill(struct body *body, const char *directory, mode_t mode);
+
+#endif

@@ -1,0 +1,214 @@
+/*
+ * console: messages on standard output.
+ *
+ * One writer thread, so that a terminal or pipe that stops reading stalls
+ * nobody else; what waits for it is bounded by max_in_flight and memory_limit.
+ * A message is accepted once written.  When the reader is gone (EPIPE), or the
+ * time for a stop is over while standard output is full, messages fail with
+ * RETRY unavailable or RETRY shutdown.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "base/output.h"
+#include "message/format.h"
+#include "sinks/kinds.h"
+#include "sinks/queue.h"
+
+struct console {
+	struct queue queue;
+	struct output output;
+	pthread_t thread;
+	bool started;
+	int fd;
+	bool own;    /* a description of our own, which we close */
+	int wake;    /* eventfd: hurry */
+	bool hurried; /* the writer's own memory of it */
+};
+
+/* Standard output without blocking, so that the writer can be told to stop.  A
+ * flag set on the shared description would change the shell's terminal too, so
+ * a new description is opened where that is possible. */
+static int
+console_descriptor(bool *own)
+{
+	struct stat st;
+	int fd = -1, flags;
+
+	*own = false;
+	if (fstat(STDOUT_FILENO, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode))) {
+		fd = open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+		if (fd != -1) {
+			*own = true;
+			return fd;
+		}
+		flags = fcntl(STDOUT_FILENO, F_GETFL);
+		if (flags != -1)
+			fcntl(STDOUT_FILENO, F_SETFL, flags | O_NONBLOCK);
+	}
+	return STDOUT_FILENO;
+}
+
+/* The descriptor is full: waits for it, or for the order to hurry. */
+static int
+console_wait(struct output *output)
+{
+	struct console *console = output->wait_arg;
+	struct pollfd fds[2] = {
+		{.fd = output->fd, .events = POLLOUT},
+		{.fd = console->wake, .events = POLLIN},
+	};
+
+	for (;;) {
+		if (poll(fds, 2, -1) == -1) {
+			if (errno == EINTR)
+				continue;
+			return -1;
+		}
+		if (fds[0].revents != 0)
+			return 0;
+		if (fds[1].revents != 0) {
+			console->hurried = true;
+			errno = ECANCELED;
+			return -1;
+		}
+	}
+}
+
+static void *
+console_run(void *arg)
+{
+	struct sink *sink = arg;
+	struct console *console = sink->state;
+	struct output *output = &console->output;
+	struct delivery *first, *delivery, *next;
+	bool reopen, closed = false;
+
+	while (!closed) {
+		first = queue_take(&console->queue, 64, &reopen, &closed);
+		if (first == NULL)
+			continue;
+		output_reset(output, console->fd);
+		for (delivery = first; delivery != NULL; delivery = delivery->next)
+			if (format_batch((enum format)sink->config->format, delivery->batch, output) == -1)
+				break;
+		if (delivery != NULL && output->error == 0)
+			output->error = errno; /* a message could not be read back */
+		if (output_flush(output) == 0)
+			sink_well(sink);
+		else if (!console->hurried)
+			sink_failing(sink, "standard output", errno);
+		/* All or none of a group: what of it has reached the reader cannot be
+		 * told apart once a write has failed. */
+		for (next = first; (delivery = next) != NULL;) {
+			next = delivery->next;
+			sink_answer(delivery, output->error == 0 ? OUTCOME_ACCEPTED
+					      : console->hurried ? OUTCOME_SHUTDOWN
+								 : OUTCOME_UNAVAILABLE);
+		}
+	}
+	return NULL;
+}
+
+static int
+console_open(struct sink *sink)
+{
+	struct console *console = memory_alloc(sizeof(*console));
+
+	if (console == NULL)
+		goto no_memory;
+	*console = (struct console){.wake = -1};
+	if (queue_init(&console->queue) == -1) {
+		memory_free(console);
+		goto no_memory;
+	}
+	console->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	console->fd = console_descriptor(&console->own);
+	if (console->wake == -1 || output_init(&console->output, console->fd) == -1) {
+		if (console->wake != -1)
+			close(console->wake);
+		if (console->own)
+			close(console->fd);
+		queue_clear(&console->queue);
+		memory_free(console);
+		goto no_memory;
+	}
+	console->output.wait = console_wait;
+	console->output.wait_arg = console;
+	sink->state = console;
+	return 0;
+no_memory:
+	log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s", sink->config->name, strerror(errno));
+	return EX_OSERR;
+}
+
+static int
+console_start(struct sink *sink)
+{
+	struct console *console = sink->state;
+	int error = pthread_create(&console->thread, NULL, console_run, sink);
+
+	if (error != 0) {
+		log_event(LOG_LEVEL_ERROR, "sink-start", "sink %s: cannot start a thread: %s",
+			  sink->config->name, strerror(error));
+		return EX_OSERR;
+	}
+	console->started = true;
+	return 0;
+}
+
+static void
+console_deliver(struct sink *sink, struct delivery *delivery)
+{
+	struct console *console = sink->state;
+
+	queue_put(&console->queue, delivery);
+}
+
+static void
+console_hurry(struct sink *sink)
+{
+	struct console *console = sink->state;
+	uint64_t one = 1;
+
+	if (write(console->wake, &one, sizeof(one)) == -1)
+		log_event(LOG_LEVEL_WARNING, "sink-hurry", "sink %s: %s", sink->config->name,
+			  strerror(errno));
+}
+
+static void
+console_close(struct sink *sink)
+{
+	struct console *console = sink->state;
+
+	if (console->started) {
+		queue_close(&console->queue);
+		pthread_join(console->thread, NULL);
+	}
+	output_clear(&console->output);
+	if (console->own)
+		close(console->fd);
+	close(console->wake);
+	queue_clear(&console->queue);
+	memory_free(console);
+}
+
+const struct sink_kind sink_kind_console = {
+	.name = "console",
+	.open = console_open,
+	.start = console_start,
+	.deliver = console_deliver,
+	.hurry = console_hurry,
+	.close = console_close,
+};

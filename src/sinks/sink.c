@@ -1,0 +1,151 @@
+/*
+ * sink: what all kinds share: their list, the accounting of answers, and the
+ * episodes of trouble that are logged once and not for every message.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sysexits.h>
+
+#include "base/log.h"
+#include "base/memory.h"
+#include "sinks/kinds.h"
+#include "sinks/sink.h"
+
+static const struct sink_kind *const kinds[] = {
+	[CONFIG_SINK_CONSOLE] = &sink_kind_console,
+	[CONFIG_SINK_FILE] = &sink_kind_file,
+	[CONFIG_SINK_SPOOL] = &sink_kind_spool,
+};
+
+int
+sink_open(struct sink **opened, struct config *config, const struct config_sink *settings)
+{
+	struct sink *sink = memory_alloc(sizeof(*sink));
+	int code;
+
+	if (sink == NULL) {
+		log_event(LOG_LEVEL_ERROR, "out-of-memory", "sink %s: out of memory", settings->name);
+		return EX_OSERR;
+	}
+	*sink = (struct sink){.kind = kinds[settings->type], .config = settings};
+	sink->config_reference = config_ref(config);
+	pthread_mutex_init(&sink->trouble.lock, NULL); /* cannot fail with no attributes */
+	code = sink->kind->open(sink);
+	if (code != 0) {
+		pthread_mutex_destroy(&sink->trouble.lock);
+		config_unref(sink->config_reference);
+		memory_free(sink);
+		return code;
+	}
+	*opened = sink;
+	return 0;
+}
+
+int
+sink_start(struct sink *sink)
+{
+	return sink->kind->start(sink);
+}
+
+void
+sink_reopen(struct sink *sink)
+{
+	if (sink->kind->reopen != NULL)
+		sink->kind->reopen(sink);
+}
+
+void
+sink_hurry(struct sink *sink)
+{
+	if (sink->kind->hurry != NULL)
+		sink->kind->hurry(sink);
+}
+
+void
+sink_close(struct sink *sink)
+{
+	if (sink == NULL)
+		return;
+	sink->kind->close(sink);
+	pthread_mutex_destroy(&sink->trouble.lock);
+	config_unref(sink->config_reference);
+	memory_free(sink);
+}
+
+void
+sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused)
+{
+	struct sink *sink = delivery->sink;
+	unsigned count = delivery->batch->count;
+
+	if (n_failed > 0)
+		atomic_fetch_add_explicit(&sink->failed, n_failed, memory_order_relaxed);
+	if (n_refused > 0)
+		atomic_fetch_add_explicit(&sink->refused, n_refused, memory_order_relaxed);
+	atomic_fetch_add_explicit(&sink->accepted, count - n_failed - n_refused, memory_order_relaxed);
+	batch_answered(delivery->batch);
+}
+
+void
+sink_answer(struct delivery *delivery, enum outcome outcome)
+{
+	struct batch *batch = delivery->batch;
+	unsigned i;
+
+	if (outcome != OUTCOME_ACCEPTED)
+		for (i = 0; i < batch->count; i++)
+			message_settle(&batch->messages[i], outcome);
+	if (outcome == OUTCOME_ACCEPTED)
+		sink_answer_mixed(delivery, 0, 0);
+	else if (outcome_is_temporary(outcome))
+		sink_answer_mixed(delivery, batch->count, 0);
+	else
+		sink_answer_mixed(delivery, 0, batch->count);
+}
+
+void
+sink_failing(struct sink *sink, const char *what, int error)
+{
+	struct sink_trouble *trouble = &sink->trouble;
+	bool begins;
+
+	pthread_mutex_lock(&trouble->lock);
+	begins = !trouble->failing;
+	trouble->failing = true;
+	trouble->failed++;
+	pthread_mutex_unlock(&trouble->lock);
+	if (begins)
+		log_event(LOG_LEVEL_ERROR, "sink-failing",
+			  "sink %s: %s: %s; messages are refused until it can be written again",
+			  sink->config->name, what, strerror(error));
+}
+
+void
+sink_well(struct sink *sink)
+{
+	struct sink_trouble *trouble = &sink->trouble;
+	uint64_t failed = 0;
+
+	pthread_mutex_lock(&trouble->lock);
+	if (trouble->failing) {
+		failed = trouble->failed;
+		trouble->failing = false;
+		trouble->failed = 0;
+	}
+	pthread_mutex_unlock(&trouble->lock);
+	if (failed > 0)
+		log_event(LOG_LEVEL_NOTICE, "sink-well",
+			  "sink %s: works again, after %llu failures", sink->config->name,
+			  (unsigned long long)failed);
+}
+
+bool
+sink_is_ready(struct sink *sink)
+{
+	bool ready;
+
+	pthread_mutex_lock(&sink->trouble.lock);
+	ready = !sink->trouble.failing;
+	pthread_mutex_unlock(&sink->trouble.lock);
+	return ready;
+}
