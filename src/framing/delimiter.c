@@ -22,7 +22,7 @@ delimiter_prepare(struct framing_config *config)
 	uint32_t matched = 0;
 
 	if (config->delimiter_len > UINT32_MAX)
-		return -1;
+		return -1; /* its table would not fit in memory either */
 	fallback = calloc(config->delimiter_len, sizeof *fallback);
 	if (fallback == NULL)
 		return -1;
@@ -70,17 +70,14 @@ void
 delimiter_feed(const struct framing_config *config, struct framing_state *state,
 	       const unsigned char *input, size_t len, struct framing_step *step)
 {
-	size_t held = config->keep_delimiter ? 0 : state->matched; /* before */
-	size_t kept;                                               /* after */
-	size_t payload, head_len;
 	uint32_t matched = state->matched;
 	size_t used = delimiter_search(config, input, len, &matched);
 	bool found = matched == config->delimiter_len;
-
+	size_t held = config->keep_delimiter ? 0 : state->matched; /* by earlier feeds */
+	size_t hold = config->keep_delimiter ? 0 : matched;        /* from now on */
 	/* What was held and what came now, but for the (possible) delimiter at its end. */
-	kept = config->keep_delimiter ? 0 : matched;
-	payload = held + used - kept;
-	head_len = payload < held ? payload : held;
+	size_t payload = held + used - hold;
+	size_t head_len = payload < held ? payload : held;
 
 	framing_step_set(step, found ? FRAMING_MESSAGE : FRAMING_MORE, used, input,
 			 payload - head_len);

@@ -115,11 +115,11 @@ framing_finish(const struct framing_config *config, struct framing_state *state,
 		framing_finish_cut(step, "expected the rest of a netstring before the close");
 		break;
 	case FRAMING_OCTET_COUNTED:
-		framing_finish_cut(step, "expected the rest of an octet-counted frame before the close");
+		framing_finish_cut(step, "expected the rest of the octets before the close");
 		break;
 	case FRAMING_MLLP:
 		framing_finish_held(step, (const unsigned char *)MLLP_FS, state->matched);
-		framing_finish_cut(step, "expected FS CR at the end of an MLLP block before the close");
+		framing_finish_cut(step, "expected FS CR, an MLLP block's end, before the close");
 		break;
 	}
 	framing_reset(state);

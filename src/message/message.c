@@ -29,6 +29,8 @@ static const char *const ended_names[] = {
 	[ENDED_MALFORMED] = "malformed",
 	[ENDED_INCOMPLETE] = "incomplete",
 	[ENDED_SHUTDOWN] = "shutdown",
+	[ENDED_STORAGE] = "storage",
+	[ENDED_MEMORY] = "memory",
 };
 
 const char *

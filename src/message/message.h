@@ -43,7 +43,7 @@ enum outcome {
 const char *outcome_name(enum outcome outcome);
 bool outcome_is_temporary(enum outcome outcome);
 
-/* How a message ended; the last five only where it is incomplete. */
+/* How a message ended; from ENDED_RESET on it is incomplete. */
 enum ended {
 	ENDED_FIN,
 	ENDED_FRAME,
@@ -54,6 +54,9 @@ enum ended {
 	ENDED_MALFORMED,
 	ENDED_INCOMPLETE,
 	ENDED_SHUTDOWN,
+	ENDED_STORAGE, /* it could not be spilled */
+	ENDED_MEMORY,  /* the machine has none left */
+	ENDED_COUNT,
 };
 
 const char *ended_name(enum ended ended); /* "fin", "frame", "quiet", "reset", ... */

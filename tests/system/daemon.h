@@ -70,6 +70,9 @@ char *daemon_output(struct daemon *daemon, size_t *len);
 /* Waits until so many bytes have been printed; more fail the test. */
 char *daemon_wait_output(struct daemon *daemon, size_t len);
 
+/* Reads exactly so many bytes from its pipe. */
+void daemon_read_pipe(struct daemon *daemon, void *bytes, size_t len);
+
 /* How many lines of the log are of this event (NULL: any) and hold this text
  * (NULL: any); waiting until there are so many. */
 size_t daemon_count_log(struct daemon *daemon, const char *event, const char *text);
@@ -93,16 +96,5 @@ size_t daemon_descriptors(struct daemon *daemon);
 size_t daemon_threads(struct daemon *daemon);
 /* Waits until it has at most so many descriptors open. */
 void daemon_wait_descriptors(struct daemon *daemon, size_t most);
-
-/* The program run to its end, as for --help. */
-struct daemon_result {
-	int code;
-	char *output;
-	char *errors;
-};
-
-/* The arguments end with NULL; to be freed with daemon_result_free. */
-struct daemon_result daemon_run(const char *first, ...) __attribute__((sentinel));
-void daemon_result_free(struct daemon_result *result);
 
 #endif

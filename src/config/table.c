@@ -1,0 +1,231 @@
+/*
+ * table: see table.h.
+ */
+#include "config/table.h"
+
+#include <string.h>
+
+#include "base/log.h"
+#include "config/config.h"
+#include "config/types.h"
+#include "message/format.h"
+
+#ifndef CISTERN_STATE_DIR
+#define CISTERN_STATE_DIR "/var/lib/cistern"
+#endif
+
+#define MEMBER(type, member) .offset = offsetof(struct type, member), \
+			     .width = sizeof(((struct type *)NULL)->member)
+#define GLOBAL(member) .scope = TABLE_GLOBAL, MEMBER(config, member)
+#define LOG(member) .scope = TABLE_LOG, MEMBER(config_log, member)
+#define LISTENER(member) .scope = TABLE_LISTENER, MEMBER(config_listener, member)
+#define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
+
+#define CONSOLE (1U << CONFIG_SINK_CONSOLE)
+#define FILES (1U << CONFIG_SINK_FILE)
+#define SPOOL (1U << CONFIG_SINK_SPOOL)
+
+#define KIB UINT64_C(1024)
+#define MIB (1024 * KIB)
+#define YEAR (365 * 86400 * TYPES_SECOND)
+
+static const char *const framings[] = {
+	[FRAMING_EOF] = "eof",
+	[FRAMING_LINE] = "line",
+	[FRAMING_DELIMITER] = "delimiter",
+	[FRAMING_LENGTH] = "length",
+	[FRAMING_NETSTRING] = "netstring",
+	[FRAMING_OCTET_COUNTED] = "octet-counted",
+	[FRAMING_MLLP] = "mllp",
+	NULL,
+};
+static const char *const formats[] = {
+	[FORMAT_TEXT] = "text",
+	[FORMAT_JSON] = "json",
+	[FORMAT_RAW] = "raw",
+	[FORMAT_LINE] = "line",
+	NULL,
+};
+static const char *const levels[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARNING] = "warning",
+	[LOG_LEVEL_NOTICE] = "notice",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL,
+};
+static const char *const targets[] = {
+	[CONFIG_LOG_STDERR] = "stderr",
+	[CONFIG_LOG_SYSLOG] = "syslog",
+	[CONFIG_LOG_JOURNAL] = "journal",
+	NULL,
+};
+static const char *const replies[] = {
+	[CONFIG_REPLY_NONE] = "none",
+	[CONFIG_REPLY_ECHO] = "echo",
+	[CONFIG_REPLY_RECEIPT] = "receipt",
+	NULL,
+};
+static const char *const sink_types[] = {
+	[CONFIG_SINK_CONSOLE] = "console",
+	[CONFIG_SINK_FILE] = "file",
+	[CONFIG_SINK_SPOOL] = "spool",
+	NULL,
+};
+static const char *const log_formats[] = { "text", "json", NULL }; /* for a bool, json */
+static const char *const orders[] = { "big", "little", NULL };     /* for a bool, little */
+static const char *const lengths[] = { "1", "2", "4", "8", NULL };
+
+/* In the order in which they are read and dumped: framing before what depends on it. */
+static const struct config_row rows[] = {
+	{ "workers", GLOBAL(workers), .type = TABLE_INTEGER, .maximum = 1024, .fallback = "0",
+	  .help = "worker threads; 0: one per CPU available" },
+	{ "pid_file", GLOBAL(pid_file), .type = TABLE_PATH,
+	  .help = "file that holds the daemon's process id" },
+	{ "shutdown_timeout", GLOBAL(shutdown_timeout), .type = TABLE_DURATION, .maximum = YEAR,
+	  .fallback = "30s", .help = "longest wait for messages in progress at a stop" },
+	{ "memory_limit", GLOBAL(memory_limit), .type = TABLE_SIZE, .minimum = 64 * KIB,
+	  .maximum = INT64_MAX, .fallback = "256M",
+	  .help = "memory for message bytes, over all connections" },
+	{ "spill_directory", GLOBAL(spill_directory), .type = TABLE_PATH,
+	  .fallback = CISTERN_STATE_DIR, .help = "where large messages wait outside memory" },
+	{ "log", GLOBAL(log), .type = TABLE_GROUP, .help = "where the log goes, and how" },
+	{ "listeners", GLOBAL(listeners), .type = TABLE_GROUP, .help = "the listeners, by name" },
+	{ "sinks", GLOBAL(sinks), .type = TABLE_GROUP, .help = "the sinks, by name" },
+
+	{ "target", LOG(target), .type = TABLE_TARGET, .choices = targets, .fallback = "stderr",
+	  .help = "stderr, syslog, journal or a file's path" },
+	{ "level", LOG(level), .type = TABLE_CHOICE, .choices = levels, .fallback = "info",
+	  .help = "how much is logged" },
+	{ "format", LOG(json), .type = TABLE_CHOICE, .choices = log_formats, .fallback = "text",
+	  .help = "lines for people, or one JSON object a line" },
+
+	{ "address", LISTENER(address), .type = TABLE_ADDRESSES, .fallback = "*",
+	  .help = "address to listen on, or a list of them" },
+	{ "port", LISTENER(port), .type = TABLE_INTEGER, .maximum = 65535, .fallback = "11000",
+	  .help = "TCP port; 0: one the kernel picks" },
+	{ "backlog", LISTENER(backlog), .type = TABLE_INTEGER, .minimum = 1, .maximum = INT32_MAX,
+	  .fallback = "1024", .help = "queue of connections not yet accepted" },
+	{ "buffer_size", LISTENER(buffer_size), .type = TABLE_SIZE, .minimum = 256,
+	  .maximum = 16 * MIB, .fallback = "65536",
+	  .help = "bytes read from a connection in one go" },
+	{ "framing", LISTENER(framing.kind), .type = TABLE_CHOICE, .choices = framings,
+	  .fallback = "eof", .help = "how the end of a message is found" },
+	{ "delimiter", LISTENER(framing.delimiter), .type = TABLE_DELIMITER, .minimum = 1,
+	  .maximum = 1024, .framings = 1U << FRAMING_DELIMITER,
+	  .help = "the bytes that end a message" },
+	{ "keep_delimiter", LISTENER(framing.keep_delimiter), .type = TABLE_BOOL,
+	  .fallback = "false", .framings = 1U << FRAMING_DELIMITER,
+	  .help = "whether the message includes them" },
+	{ "length_bytes", LISTENER(framing.length_bytes), .type = TABLE_INTEGER,
+	  .choices = lengths, .fallback = "4", .framings = 1U << FRAMING_LENGTH,
+	  .help = "width of the binary length" },
+	{ "length_order", LISTENER(framing.length_little), .type = TABLE_CHOICE,
+	  .choices = orders, .fallback = "big", .framings = 1U << FRAMING_LENGTH,
+	  .help = "byte order of the binary length" },
+	{ "length_includes_header", LISTENER(framing.length_includes_header), .type = TABLE_BOOL,
+	  .fallback = "false", .framings = 1U << FRAMING_LENGTH,
+	  .help = "whether the length counts its own bytes" },
+	{ "max_message_size", LISTENER(framing.max_size), .type = TABLE_SIZE,
+	  .maximum = INT64_MAX, .fallback = "16M",
+	  .help = "a larger message is discarded; 0: no bound" },
+	{ "max_messages", LISTENER(max_messages), .type = TABLE_INTEGER, .maximum = INT64_MAX,
+	  .fallback = "0", .help = "end the connection after so many; 0: no bound" },
+	{ "max_in_flight", LISTENER(max_in_flight), .type = TABLE_INTEGER, .minimum = 1,
+	  .maximum = 1000000, .fallback = "128",
+	  .help = "messages of a connection that wait for the sinks" },
+	{ "idle_timeout", LISTENER(idle_timeout), .type = TABLE_DURATION, .maximum = YEAR,
+	  .fallback = "60s", .help = "longest silence of a client; 0: no bound" },
+	{ "message_timeout", LISTENER(message_timeout), .type = TABLE_DURATION, .maximum = YEAR,
+	  .fallback = "0", .help = "from a message's first byte to its last; 0: no bound" },
+	{ "min_rate", LISTENER(min_rate), .type = TABLE_SIZE, .maximum = INT64_MAX,
+	  .fallback = "0", .help = "bytes a second that a message must keep up; 0: none" },
+	{ "quiet_timeout", LISTENER(quiet_timeout), .type = TABLE_DURATION, .maximum = YEAR,
+	  .fallback = "0", .framings = 1U << FRAMING_EOF,
+	  .help = "a silence that ends a message; 0: none does" },
+	{ "incomplete", LISTENER(incomplete), .type = TABLE_SINK_NAME,
+	  .help = "sink for messages that were cut short" },
+	{ "max_connections", LISTENER(max_connections), .type = TABLE_INTEGER,
+	  .maximum = INT32_MAX, .fallback = "0",
+	  .help = "connections at a time; 0: no bound" },
+	{ "max_connections_per_address", LISTENER(max_connections_per_address),
+	  .type = TABLE_INTEGER, .maximum = INT32_MAX, .fallback = "0",
+	  .help = "connections of one client address at a time; 0: no bound" },
+	{ "reply", LISTENER(reply), .type = TABLE_CHOICE, .choices = replies, .fallback = "none",
+	  .help = "what the client is sent for a message" },
+	{ "keepalive", LISTENER(keepalive), .type = TABLE_BOOL, .fallback = "true",
+	  .help = "TCP keepalive" },
+	{ "deliver", LISTENER(deliver), .type = TABLE_SINK_NAMES, .fallback = "console",
+	  .help = "sinks that get the messages" },
+
+	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
+	  .sink_types = CONSOLE | FILES | SPOOL, .required = true, .help = "the kind of sink" },
+	{ "format", SINK(format), .type = TABLE_CHOICE, .choices = formats, .fallback = "text",
+	  .sink_types = CONSOLE, .help = "how a message is written" },
+	{ "path", SINK(path), .type = TABLE_PATH, .sink_types = FILES, .required = true,
+	  .help = "the file that messages are appended to" },
+	{ "format", SINK(format), .type = TABLE_CHOICE, .choices = formats, .fallback = "json",
+	  .sink_types = FILES, .help = "how a message is written" },
+	{ "directory", SINK(directory), .type = TABLE_PATH, .sink_types = SPOOL,
+	  .required = true, .help = "the directory that gets a file for each message" },
+	{ "sync", SINK(sync), .type = TABLE_BOOL, .fallback = "true",
+	  .sink_types = FILES | SPOOL, .help = "accept only what is on stable storage" },
+	{ "mode", SINK(mode), .type = TABLE_MODE, .fallback = "0640",
+	  .sink_types = FILES | SPOOL, .help = "permissions of new files" },
+	{ "min_free", SINK(min_free), .type = TABLE_SIZE, .maximum = INT64_MAX,
+	  .fallback = "64M", .sink_types = SPOOL,
+	  .help = "space to leave free on the filesystem" },
+};
+
+#define N_ROWS (sizeof rows / sizeof rows[0])
+
+_Static_assert(N_ROWS <= TABLE_MAX, "TABLE_MAX is too small");
+
+const struct config_row *
+config_table(size_t *count)
+{
+	*count = N_ROWS;
+	return rows;
+}
+
+const struct config_row *
+table_find(enum table_scope scope, const char *name, unsigned types)
+{
+	for (size_t i = 0; i < N_ROWS; i++) {
+		if (rows[i].scope == scope && strcmp(rows[i].name, name) == 0 &&
+		    (scope != TABLE_SINK || (rows[i].sink_types & types) != 0))
+			return &rows[i];
+	}
+	return NULL;
+}
+
+void
+table_put(const struct config_row *row, void *base, uint64_t value)
+{
+	void *member = table_member(row, base);
+	uint32_t narrow = (uint32_t)value;
+
+	if (row->width == sizeof(bool))
+		*(bool *)member = value != 0;
+	else if (row->width == sizeof narrow)
+		memcpy(member, &narrow, sizeof narrow);
+	else
+		memcpy(member, &value, sizeof value);
+}
+
+uint64_t
+table_get(const struct config_row *row, const void *base)
+{
+	const char *member = (const char *)base + row->offset;
+	uint32_t narrow;
+	uint64_t value;
+
+	if (row->width == sizeof(bool))
+		return *(const bool *)member;
+	if (row->width == sizeof narrow) {
+		memcpy(&narrow, member, sizeof narrow);
+		return narrow;
+	}
+	memcpy(&value, member, sizeof value);
+	return value;
+}

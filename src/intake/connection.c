@@ -1,0 +1,600 @@
+/*
+ * connection: its life.  See connection.h for the states.
+ *
+ * Promise 2 is kept here: the close is orderly (FIN) only when every message
+ * was accepted, and a reset otherwise.  Whatever fails while a connection is
+ * made is answered with a reset, so that no client takes it for a receipt.
+ */
+#include <errno.h>
+#include <linux/sockios.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "intake/connection.h"
+#include "intake/intake.h"
+#include "message/body.h"
+#include "message/chunk.h"
+#include "worker.h"
+
+#define SECOND UINT64_C(1000000)
+#define LINGER_MOST (30 * SECOND)   /* nginx's lingering_time */
+#define LINGER_SILENCE (5 * SECOND) /* nginx's lingering_timeout */
+#define LINGER_RESET (2 * SECOND)   /* the same where a reset follows */
+#define LINGER_LOOK (10000)         /* between looks whether replies have arrived */
+#define RATE_GRACE (10 * SECOND)    /* min_rate is judged after so long */
+
+static const char *const state_names[] = {
+	[CONNECTION_OPEN] = "open",
+	[CONNECTION_ENDING] = "ending",
+	[CONNECTION_LINGERING] = "lingering",
+	[CONNECTION_DEAD] = "dead",
+};
+
+void
+connection_log(enum log_level level, const char *event, const struct connection *c,
+	       const char *format, ...)
+{
+	char peer[NET_TEXT_LEN], message[512];
+	struct log_subject subject = {
+		.connection = c->origin.connection, .listener = c->origin.listener, .peer = peer};
+	va_list args;
+
+	if (!log_enabled(level))
+		return;
+	va_start(args, format);
+	vsnprintf(message, sizeof(message), format, args);
+	va_end(args);
+	net_address_text(&c->origin.peer, peer);
+	log_connection(level, event, &subject, "%s", message);
+}
+
+/* States only move forward; anything else is a bug. */
+static void
+set_state(struct connection *c, enum connection_state state)
+{
+	if (state <= c->state) {
+		connection_log(LOG_LEVEL_ERROR, "bug", c, "cannot go from %s to %s",
+			       state_names[c->state], state_names[state]);
+#ifndef NDEBUG
+		__builtin_trap();
+#endif
+	}
+	c->state = (uint8_t)state;
+	connection_log(LOG_LEVEL_DEBUG, "connection-state", c, "%s", state_names[state]);
+}
+
+/* The network side ends: with a FIN, or with a reset. */
+static void
+leave(struct connection *c, bool reset)
+{
+	struct listener *l = c->listener;
+	struct intake *intake = l->intake;
+
+	set_state(c, CONNECTION_DEAD);
+	deadline_clear(&intake->deadlines, &c->deadline);
+	intake_unstarve(intake, c);
+	if (c->watch != NULL)
+		event_free(c->watch);
+	c->watch = NULL;
+	if (c->bev != NULL)
+		bufferevent_free(c->bev);
+	c->bev = NULL;
+	memory_release(c->unsent);
+	c->unsent = 0;
+	if (reset)
+		net_reset(c->fd);
+	else
+		close(c->fd); /* what it says has no bearing: all was acknowledged or not */
+	c->fd = -1;
+	if (c->rest != NULL)
+		chunk_unref(c->rest);
+	c->rest = NULL;
+	body_free(c->body);
+	c->body = NULL;
+	counter_subtract(&l->counters.connections_active, 1);
+	listener_released(l, &c->origin.peer);
+	connection_log(LOG_LEVEL_DEBUG, "connection-closed", c,
+		       "%s after %llu bytes, %llu messages", reset ? "reset" : "closed",
+		       (unsigned long long)c->bytes, (unsigned long long)c->messages);
+	if (c->flight == NULL)
+		intake_bury(intake, c);
+}
+
+void
+connection_free(struct connection *c)
+{
+	struct intake *intake = c->listener->intake;
+
+	*c->previous = c->next;
+	if (c->next != NULL)
+		c->next->previous = c->previous;
+	intake->n_connections--;
+	memory_free(c);
+}
+
+static void
+reading(struct connection *c, bool on)
+{
+	if (c->reading == on || c->bev == NULL)
+		return;
+	c->reading = on;
+	if (on)
+		bufferevent_enable(c->bev, EV_READ);
+	else
+		bufferevent_disable(c->bev, EV_READ);
+}
+
+/* The client has closed, or reset, while nothing was read from it. */
+static void
+connection_on_watch(evutil_socket_t fd, short what, void *arg)
+{
+	struct connection *c = arg;
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	(void)what;
+	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0)
+		connection_lost(c, strerror(error));
+	/* An orderly close is seen once all before it has been read. */
+}
+
+void
+connection_pause(struct connection *c)
+{
+	struct event_base *base = c->listener->intake->worker->base;
+
+	if (c->paused_since == 0)
+		c->paused_since = clock_now();
+	if (!c->reading)
+		return;
+	reading(c, false);
+	if (c->watch == NULL)
+		c->watch = event_new(base, c->fd, EV_CLOSED, connection_on_watch, c);
+	/* Without it (no memory) the close is noticed when reading goes on. */
+	if (c->watch != NULL && !c->fin)
+		event_add(c->watch, NULL);
+}
+
+void
+connection_resume(struct connection *c)
+{
+	uint64_t now, pause;
+
+	if (c->paused_since != 0) {
+		now = clock_now();
+		pause = now - c->paused_since;
+		c->paused_since = 0;
+		c->heard = now;
+		if (c->begun != 0)
+			c->begun += pause; /* the pause was ours, not the client's */
+	}
+	if (!c->reading && !c->fin) {
+		if (c->watch != NULL)
+			event_del(c->watch);
+		reading(c, true);
+	}
+}
+
+static void
+start_lingering(struct connection *c)
+{
+	set_state(c, CONNECTION_LINGERING);
+	connection_resume(c);
+	c->begun = c->heard = clock_now();
+	connection_schedule(c);
+}
+
+/* Bytes that come after the end are nobody's any more. */
+static void
+linger_read(struct connection *c)
+{
+	struct evbuffer *input = bufferevent_get_input(c->bev);
+
+	if (evbuffer_get_length(input) == 0)
+		return;
+	c->dropped = true;
+	c->heard = clock_now();
+	evbuffer_drain(input, evbuffer_get_length(input));
+}
+
+/* Whether the client's side has taken all replies. */
+static bool
+replies_arrived(const struct connection *c)
+{
+	int queued;
+
+	return ioctl(c->fd, SIOCOUTQ, &queued) == -1 || queued == 0;
+}
+
+static void
+linger_look(struct connection *c, uint64_t now)
+{
+	bool reset = c->unaccepted || c->dropped;
+	uint64_t silence = c->unaccepted ? LINGER_RESET : LINGER_SILENCE;
+
+	if ((c->fin && replies_arrived(c)) || now >= c->begun + LINGER_MOST ||
+	    now >= c->heard + silence)
+		leave(c, reset);
+	else
+		connection_schedule(c);
+}
+
+void
+connection_advance(struct connection *c)
+{
+	if (c->state == CONNECTION_DEAD && c->flight == NULL)
+		intake_bury(c->listener->intake, c);
+	if (c->state == CONNECTION_OPEN && c->listener->intake->stop != INTAKE_RUNS)
+		connection_stop(c); /* a message has ended while the worker stops */
+	if (c->state != CONNECTION_ENDING || c->flight != NULL)
+		return;
+	if (c->last_words != OUTCOME_ACCEPTED) {
+		reply_last_words(c);
+		c->last_words = OUTCOME_ACCEPTED;
+		if (c->state != CONNECTION_ENDING)
+			return;
+	}
+	if (reply_unsent(c) > 0) {
+		connection_schedule(c);
+		return;
+	}
+	if (c->unaccepted && !c->told) {
+		leave(c, true);
+	} else if (c->unaccepted) {
+		start_lingering(c);
+	} else if (c->fin && c->dropped && c->told) {
+		start_lingering(c);
+	} else if (c->fin) {
+		leave(c, c->dropped);
+	} else if (shutdown(c->fd, SHUT_WR) == -1) {
+		leave(c, true); /* the client is gone already */
+	} else {
+		start_lingering(c);
+	}
+}
+
+/* Reading and framing are over. */
+static void
+end(struct connection *c)
+{
+	set_state(c, CONNECTION_ENDING);
+	intake_unstarve(c->listener->intake, c);
+	if (c->rest != NULL)
+		chunk_unref(c->rest);
+	c->rest = NULL;
+	c->begun = 0;
+	connection_pause(c);
+	connection_schedule(c);
+	connection_advance(c);
+}
+
+void
+connection_end(struct connection *c)
+{
+	end(c);
+}
+
+/* Counts and logs what promise 1 discards. */
+static void
+discard(struct connection *c, enum ended reason, const char *why)
+{
+	struct listener *l = c->listener;
+	uint64_t size = c->body != NULL ? c->body->size : 0;
+
+	counter_add(&l->counters.discarded[reason], 1);
+	if (damper_pass(&l->dampers[reason], clock_now()))
+		connection_log(LOG_LEVEL_WARNING, "message-discarded", c, "%s: %s; %llu bytes of it %s",
+			       ended_name(reason), why, (unsigned long long)size,
+			       l->group->incomplete != NULL && c->body != NULL ? "put aside" : "discarded");
+	else
+		intake_damped(l->intake);
+	if (c->body != NULL && l->group->incomplete != NULL)
+		receive_put_aside(c, reason);
+	body_free(c->body);
+	c->body = NULL;
+}
+
+static enum outcome
+outcome_of(enum ended reason)
+{
+	switch (reason) {
+	case ENDED_TIMEOUT:
+		return OUTCOME_TIMEOUT;
+	case ENDED_TOO_LARGE:
+		return OUTCOME_TOO_LARGE;
+	case ENDED_MALFORMED:
+		return OUTCOME_MALFORMED;
+	case ENDED_INCOMPLETE:
+		return OUTCOME_INCOMPLETE;
+	case ENDED_SHUTDOWN:
+		return OUTCOME_SHUTDOWN;
+	case ENDED_STORAGE:
+		return OUTCOME_STORAGE;
+	default:
+		return OUTCOME_UNAVAILABLE;
+	}
+}
+
+void
+connection_fail(struct connection *c, enum ended reason, const char *why)
+{
+	discard(c, reason, why);
+	c->unaccepted = true;
+	c->last_words = (uint8_t)outcome_of(reason);
+	end(c);
+}
+
+void
+connection_lost(struct connection *c, const char *why)
+{
+	if (c->state == CONNECTION_DEAD)
+		return;
+	if (c->state == CONNECTION_OPEN && (c->framing.open || c->body != NULL || c->rest != NULL))
+		discard(c, ENDED_RESET, why);
+	else
+		connection_log(LOG_LEVEL_DEBUG, "connection-lost", c, "%s", why);
+	leave(c, true);
+}
+
+/* ------------------------------------------------------------------ timers */
+
+static uint64_t
+earlier(uint64_t a, uint64_t b)
+{
+	return b < a ? b : a;
+}
+
+/* When min_rate is broken if nothing more comes. */
+static uint64_t
+rate_deadline(const struct connection *c)
+{
+	uint64_t rate = c->listener->config->min_rate;
+	uint64_t size = c->body != NULL ? c->body->size : 0;
+	uint64_t judged = c->begun + RATE_GRACE;
+	uint64_t broken = c->begun + (uint64_t)((double)size * 1e6 / (double)rate) + 1;
+
+	return broken > judged ? broken : judged;
+}
+
+static bool
+in_progress(const struct connection *c)
+{
+	return c->framing.open || c->body != NULL;
+}
+
+void
+connection_schedule(struct connection *c)
+{
+	const struct config_listener *config = c->listener->config;
+	uint64_t when = UINT64_MAX;
+
+	switch ((enum connection_state)c->state) {
+	case CONNECTION_DEAD:
+		return;
+	case CONNECTION_LINGERING:
+		when = c->heard + (c->unaccepted ? LINGER_RESET : LINGER_SILENCE);
+		if (c->fin)
+			when = earlier(when, clock_now() + LINGER_LOOK);
+		break;
+	case CONNECTION_ENDING:
+		if (c->unsent > 0 && config->idle_timeout != 0)
+			when = c->heard + config->idle_timeout;
+		break;
+	case CONNECTION_OPEN:
+		if (config->idle_timeout != 0)
+			when = c->heard + config->idle_timeout;
+		if (c->begun != 0 && c->paused_since == 0) {
+			if (config->message_timeout != 0)
+				when = earlier(when, c->begun + config->message_timeout);
+			if (config->min_rate != 0)
+				when = earlier(when, rate_deadline(c));
+			if (config->quiet_timeout != 0)
+				when = earlier(when, c->heard + config->quiet_timeout);
+		}
+		break;
+	}
+	if (when == UINT64_MAX)
+		deadline_clear(&c->listener->intake->deadlines, &c->deadline);
+	else if (c->deadline.slot == 0 || when < c->deadline.when)
+		deadline_set(&c->listener->intake->deadlines, &c->deadline, when);
+	/* A later one than set is found out when that comes. */
+}
+
+/* What the client owes us while we read. */
+static void
+look_while_open(struct connection *c, uint64_t now)
+{
+	const struct config_listener *config = c->listener->config;
+
+	if (c->paused_since == 0 && c->begun != 0) {
+		if (config->quiet_timeout != 0 && now >= c->heard + config->quiet_timeout) {
+			receive_quiet(c);
+			return;
+		}
+		if (config->message_timeout != 0 && now >= c->begun + config->message_timeout) {
+			connection_fail(c, ENDED_TIMEOUT, "not complete within message_timeout");
+			return;
+		}
+		if (config->min_rate != 0 && now >= rate_deadline(c)) {
+			connection_fail(c, ENDED_TIMEOUT, "slower than min_rate");
+			return;
+		}
+	}
+	if (config->idle_timeout == 0 || now < c->heard + config->idle_timeout)
+		return;
+	if (c->unsent > 0) {
+		size_t before = c->unsent;
+
+		reply_on_drained(c);
+		if (c->unsent < before) /* it takes its replies, if slowly */
+			c->heard = now;
+		else
+			connection_lost(c, "it does not read its replies");
+	} else if (c->in_flight > 0 || c->paused_since != 0) {
+		c->heard = now; /* the wait is ours */
+	} else if (in_progress(c)) {
+		connection_fail(c, ENDED_TIMEOUT, "nothing received for idle_timeout");
+	} else {
+		connection_log(LOG_LEVEL_DEBUG, "connection-idle", c, "nothing received for idle_timeout");
+		connection_end(c);
+	}
+}
+
+void
+connection_on_deadline(struct deadline *deadline)
+{
+	struct connection *c =
+		(struct connection *)((char *)deadline - offsetof(struct connection, deadline));
+	uint64_t now = clock_now();
+
+	switch ((enum connection_state)c->state) {
+	case CONNECTION_OPEN:
+		look_while_open(c, now);
+		break;
+	case CONNECTION_ENDING:
+		if (c->unsent > 0 && now >= c->heard + c->listener->config->idle_timeout) {
+			size_t before = c->unsent;
+
+			reply_on_drained(c);
+			if (c->state != CONNECTION_ENDING)
+				return;
+			if (c->unsent >= before) {
+				connection_lost(c, "it does not read its replies");
+				return;
+			}
+			c->heard = now;
+		}
+		break;
+	case CONNECTION_LINGERING:
+		linger_look(c, now);
+		return;
+	case CONNECTION_DEAD:
+		return;
+	}
+	connection_schedule(c);
+}
+
+/* ------------------------------------------------------------------ events */
+
+static void
+connection_on_read(struct bufferevent *bev, void *arg)
+{
+	struct connection *c = arg;
+
+	(void)bev;
+	if (c->state == CONNECTION_LINGERING)
+		linger_read(c);
+	else if (c->state != CONNECTION_OPEN || c->paused_since != 0)
+		connection_pause(c); /* what came waits in the bufferevent */
+	else
+		receive_run(c);
+}
+
+static void
+connection_on_write(struct bufferevent *bev, void *arg)
+{
+	struct connection *c = arg;
+
+	(void)bev;
+	reply_on_drained(c);
+}
+
+static void
+connection_on_event(struct bufferevent *bev, short what, void *arg)
+{
+	struct connection *c = arg;
+	int error = EVUTIL_SOCKET_ERROR();
+
+	(void)bev;
+	if ((what & BEV_EVENT_ERROR) != 0) {
+		/* What was read before the reset is framed first: whole messages in
+		 * it are whole. */
+		if (c->state == CONNECTION_OPEN && c->paused_since == 0)
+			receive_run(c);
+		connection_lost(c, strerror(error));
+		return;
+	}
+	if ((what & BEV_EVENT_EOF) == 0)
+		return;
+	c->fin = true;
+	c->reading = false; /* by libevent */
+	if (c->state == CONNECTION_LINGERING) {
+		linger_read(c);
+		linger_look(c, clock_now());
+	} else if (c->state == CONNECTION_OPEN && c->paused_since == 0) {
+		receive_run(c);
+	}
+}
+
+void
+connection_open(struct listener *l, int fd, const struct net_address *peer)
+{
+	static _Atomic uint64_t numbers;
+	struct intake *intake = l->intake;
+	struct connection *c = memory_alloc(sizeof(*c));
+	size_t read_most = l->pool.size;
+
+	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1)
+		goto no_memory;
+	*c = (struct connection){.listener = l, .fd = fd};
+	c->origin.connection = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
+	c->origin.listener = l->config->name;
+	c->origin.peer = *peer;
+	c->flight_last = &c->flight;
+	c->heard = clock_now();
+	c->bev = bufferevent_socket_new(intake->worker->base, fd, 0);
+	if (c->bev == NULL)
+		goto no_memory;
+	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
+	bufferevent_set_max_single_read(c->bev, read_most);
+	c->next = intake->connections;
+	c->previous = &intake->connections;
+	if (c->next != NULL)
+		c->next->previous = &c->next;
+	intake->connections = c;
+	intake->n_connections++;
+	counter_add(&l->counters.connections, 1);
+	counter_add(&l->counters.connections_active, 1);
+	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
+	reading(c, true);
+	connection_schedule(c);
+	return;
+no_memory:
+	counter_add(&l->counters.connections_refused[REFUSAL_MEMORY], 1);
+	memory_free(c);
+	net_reset(fd);
+	listener_released(l, peer);
+}
+
+void
+connection_stop(struct connection *c)
+{
+	enum intake_stop level = c->listener->intake->stop;
+
+	if (c->state == CONNECTION_DEAD)
+		return;
+	if (level == INTAKE_KILL) {
+		/* A FIN would claim what we do not know. */
+		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || in_progress(c));
+		return;
+	}
+	if (c->state == CONNECTION_OPEN && c->paused_since == 0)
+		receive_run(c); /* what has arrived is not turned away */
+	if (c->state != CONNECTION_OPEN)
+		return;
+	if (level == INTAKE_ABORT && (in_progress(c) || c->rest != NULL))
+		connection_fail(c, ENDED_SHUTDOWN, "the daemon stops");
+	else if (level == INTAKE_ABORT || (!in_progress(c) && c->rest == NULL && c->in_flight == 0))
+		connection_end(c);
+}

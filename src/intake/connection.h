@@ -1,0 +1,138 @@
+/*
+ * connection: one client, from accept to close.
+ *
+ * It outlives its messages: a batch points to its origin, so a connection whose
+ * network side is gone stays until its last batch has come home.  Freeing it
+ * discards a message in progress.  It belongs to its worker's thread.
+ *
+ *   open       reads, frames, delivers
+ *   ending     takes no more; waits for the sinks' answers and for its replies
+ *              to leave
+ *   lingering  all is said; what the client still sends is read and dropped, so
+ *              that no reset of ours destroys what it has not read yet
+ *   dead       the network side is gone; waits for the sinks
+ *
+ * connection.c holds its life, receive.c the way in, reply.c the way out.
+ */
+#ifndef INTAKE_CONNECTION_H
+#define INTAKE_CONNECTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/deadline.h"
+#include "base/log.h"
+#include "framing/framing.h"
+#include "message/message.h"
+
+struct body;
+struct bufferevent;
+struct event;
+struct intake;
+struct listener;
+
+enum connection_state {
+	CONNECTION_OPEN,
+	CONNECTION_ENDING,
+	CONNECTION_LINGERING,
+	CONNECTION_DEAD,
+};
+
+struct connection {
+	struct origin origin;
+	struct listener *listener;
+	struct connection *next, **previous; /* of the intake */
+	struct connection *starved_next; /* or buried */
+	struct bufferevent *bev;
+	struct event *watch; /* notices the client's close while reading is off */
+	struct chunk *rest;  /* read but not framed yet */
+	uint32_t rest_at, rest_len;
+	struct body *body; /* of the message in progress, as far as it is kept */
+	struct framing_state framing;
+	struct batch *flight, **flight_last; /* batches that the sinks have */
+	struct deadline deadline;
+	uint64_t heard;        /* when bytes came last, or reading was taken up again */
+	uint64_t begun;        /* when the message in progress began; 0: none */
+	uint64_t paused_since; /* 0: reading */
+	uint64_t bytes;
+	uint64_t messages;
+	uint64_t in_flight;     /* messages */
+	size_t unsent;          /* bytes of replies that the client does not take; charged */
+	int fd;
+	uint8_t state;
+	uint8_t last_words; /* enum outcome: what ended the stream; ACCEPTED: nothing to say */
+	bool fin : 1;        /* the client's FIN has been read */
+	bool reading : 1;    /* the bufferevent reads */
+	bool unaccepted : 1; /* something was not accepted: the close is a reset */
+	bool told : 1;       /* replies have been written */
+	bool dropped : 1;    /* bytes were read and thrown away: past the end, or lingering */
+	bool buried : 1;     /* on its way to connection_free */
+	bool starved : 1;    /* waits for memory */
+};
+
+/* Takes over an accepted descriptor.  Closes it (with a reset) when that fails. */
+void connection_open(struct listener *listener, int fd, const struct net_address *peer);
+
+/* The stream is at its end and all in it was whole: no more is read. */
+void connection_end(struct connection *connection);
+
+/* The stream cannot go on: what is in progress is discarded (or put aside),
+ * counted and logged by its reason, the client is told by words (where it gets
+ * receipts) and by a reset. */
+void connection_fail(struct connection *connection, enum ended reason, const char *why);
+
+/* The network side is gone, or has to go at once. */
+void connection_lost(struct connection *connection, const char *why);
+
+/* Looks what is due next: ends what can end.  May free the connection's network
+ * side, never the connection itself. */
+void connection_advance(struct connection *connection);
+
+/* No bytes are wanted for now; the client's close is noticed all the same. */
+void connection_pause(struct connection *connection);
+void connection_resume(struct connection *connection);
+
+/* Sets the timer to what is due first. */
+void connection_schedule(struct connection *connection);
+
+/* The worker is to stop: ends where no message is in progress. */
+void connection_stop(struct connection *connection);
+
+/* Called when the timer is due; for the intake. */
+void connection_on_deadline(struct deadline *deadline);
+void connection_free(struct connection *connection);
+
+void connection_log(enum log_level level, const char *event, const struct connection *connection,
+		    const char *format, ...) __attribute__((format(printf, 4, 5)));
+
+/* receive.c */
+
+/* Reads and frames what there is, in fair measure. */
+void receive_run(struct connection *connection);
+
+/* Silence has ended an eof message (quiet_timeout). */
+void receive_quiet(struct connection *connection);
+
+/* Hands what is there of an unfinished message to the sink for such. */
+void receive_put_aside(struct connection *connection, enum ended reason);
+
+/* Moves the message in progress out of memory.  0, or -1 with errno. */
+int receive_spill(struct connection *connection);
+
+/* reply.c */
+
+/* The item of a batch that has come home. */
+void reply_on_answer(struct inbox_item *item);
+
+/* Says why the stream ended, where the client gets receipts. */
+void reply_last_words(struct connection *connection);
+
+/* Replies have left; keeps the account of those that have not. */
+void reply_on_drained(struct connection *connection);
+size_t reply_unsent(const struct connection *connection);
+
+/* Past so many unsent bytes of replies nothing more is read. */
+#define REPLY_UNSENT_MOST 262144
+
+#endif

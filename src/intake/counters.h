@@ -1,0 +1,55 @@
+/*
+ * counters: what a listener has done on one worker.
+ *
+ * Written by that worker alone, read by anyone: a plain addition in memory
+ * that other threads may look at.  Sums over workers are made on reading.
+ */
+#ifndef INTAKE_COUNTERS_H
+#define INTAKE_COUNTERS_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "message/message.h"
+
+/* Why a connection was turned away before a byte was read. */
+enum refusal { REFUSAL_ADDRESS_LIMIT, REFUSAL_MEMORY, REFUSAL_SHUTDOWN, REFUSAL_COUNT };
+
+typedef _Atomic uint64_t counter;
+
+/* received = accepted + refused + failed + in flight; discarded ones were never
+ * whole and so never received. */
+struct counters {
+	counter connections;
+	counter connections_refused[REFUSAL_COUNT];
+	counter connections_active;
+	counter bytes;
+	counter received;
+	counter accepted;
+	counter refused;
+	counter failed;
+	counter in_flight;
+	counter discarded[ENDED_COUNT];
+	counter accept_errors;
+};
+
+static inline void
+counter_add(counter *c, uint64_t n)
+{
+	atomic_store_explicit(c, atomic_load_explicit(c, memory_order_relaxed) + n,
+			      memory_order_relaxed);
+}
+
+static inline void
+counter_subtract(counter *c, uint64_t n)
+{
+	counter_add(c, (uint64_t)0 - n);
+}
+
+static inline uint64_t
+counter_get(const counter *c)
+{
+	return atomic_load_explicit(c, memory_order_relaxed);
+}
+
+#endif

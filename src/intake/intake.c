@@ -1,0 +1,258 @@
+/*
+ * intake: see intake.h.
+ */
+#include <errno.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/memory.h"
+#include "intake/connection.h"
+#include "intake/intake.h"
+#include "message/body.h"
+#include "worker.h"
+
+#define HUNGER_LOOK 20000    /* microseconds between looks whether there is memory */
+#define RELIEF_PAUSE 50000   /* between two rounds of spilling */
+#define RELIEF_WORTH 4096    /* what it pays to spill, unless nothing else is left */
+
+static const struct timeval hunger_look = {.tv_usec = HUNGER_LOOK};
+
+static void
+intake_on_burial(evutil_socket_t fd, short what, void *arg)
+{
+	struct intake *intake = arg;
+	struct connection *c, *next = intake->buried;
+
+	(void)fd;
+	(void)what;
+	intake->buried = NULL;
+	while ((c = next) != NULL) {
+		next = c->starved_next;
+		connection_free(c);
+	}
+	if (intake->stop != INTAKE_RUNS && intake->n_connections == 0)
+		worker_end(intake->worker);
+}
+
+void
+intake_bury(struct intake *intake, struct connection *c)
+{
+	if (c->buried)
+		return;
+	c->buried = true;
+	c->starved_next = intake->buried;
+	intake->buried = c;
+	/* Whoever brought it here may still look at it: it is freed when the loop
+	 * comes round. */
+	event_active(intake->burial, EV_TIMEOUT, 0);
+}
+
+static void
+intake_on_summary(evutil_socket_t fd, short what, void *arg)
+{
+	struct intake *intake = arg;
+	size_t i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < intake->n_listeners; i++)
+		listener_sum_up(&intake->listeners[i]);
+}
+
+void
+intake_damped(struct intake *intake)
+{
+	struct timeval tv = {.tv_sec = DAMPER_INTERVAL / 1000000};
+
+	if (!event_pending(intake->summary, EV_TIMEOUT, NULL))
+		event_add(intake->summary, &tv);
+}
+
+/* ------------------------------------------------------------------ memory */
+
+static void
+spill_all(struct intake *intake, size_t worth)
+{
+	struct connection *c;
+
+	for (c = intake->connections; c != NULL && memory_over(); c = c->next)
+		if (c->body != NULL && c->body->file == -1 && c->body->charged >= worth)
+			(void)receive_spill(c); /* it may wait in memory, then */
+}
+
+void
+intake_relieve(struct intake *intake)
+{
+	uint64_t now = clock_now();
+
+	if (now - intake->relieved < RELIEF_PAUSE)
+		return;
+	intake->relieved = now;
+	spill_all(intake, RELIEF_WORTH);
+	spill_all(intake, 0);
+}
+
+static void
+intake_on_relieve(struct inbox_item *item)
+{
+	struct intake *intake =
+		(struct intake *)((char *)item - offsetof(struct intake, relieve_item));
+
+	atomic_store(&intake->relieve_posted, false);
+	if (memory_over())
+		intake_relieve(intake);
+}
+
+void
+intake_starve(struct intake *intake, struct connection *c)
+{
+	if (c->starved)
+		return;
+	c->starved = true;
+	c->starved_next = NULL;
+	*intake->starved_last = c;
+	intake->starved_last = &c->starved_next;
+	if (!event_pending(intake->hunger, EV_TIMEOUT, NULL))
+		event_add(intake->hunger, &hunger_look);
+}
+
+void
+intake_unstarve(struct intake *intake, struct connection *c)
+{
+	struct connection **at;
+
+	if (!c->starved)
+		return;
+	for (at = &intake->starved; *at != c; at = &(*at)->starved_next)
+		;
+	*at = c->starved_next;
+	if (intake->starved_last == &c->starved_next)
+		intake->starved_last = at;
+	c->starved = false;
+}
+
+/* Feeds those who wait, in turn, for as long as there is memory.  Where there is
+ * none, the other workers are asked to spill, too. */
+static void
+intake_on_hunger(evutil_socket_t fd, short what, void *arg)
+{
+	struct intake *intake = arg;
+	struct connection *c;
+	unsigned i;
+
+	(void)fd;
+	(void)what;
+	while ((c = intake->starved) != NULL && memory_room()) {
+		intake_unstarve(intake, c);
+		receive_run(c);
+		connection_advance(c);
+	}
+	if (intake->starved == NULL)
+		return;
+	event_add(intake->hunger, &hunger_look);
+	if (!memory_over())
+		return;
+	intake_relieve(intake);
+	for (i = 0; i < intake->n_siblings; i++)
+		if (!atomic_exchange(&intake->siblings[i].relieve_posted, true))
+			inbox_post(&intake->siblings[i].worker->inbox,
+				   &intake->siblings[i].relieve_item);
+}
+
+/* -------------------------------------------------------------------- stop */
+
+static void
+intake_on_stop(struct inbox_item *item)
+{
+	struct intake *intake = (struct intake *)((char *)item - offsetof(struct intake, stop_item));
+	enum intake_stop wanted;
+	struct connection *c, *next;
+	size_t i;
+
+	atomic_store(&intake->stop_posted, false);
+	wanted = (enum intake_stop)atomic_load(&intake->stop_wanted);
+	if (wanted <= intake->stop)
+		return;
+	if (intake->stop == INTAKE_RUNS)
+		for (i = 0; i < intake->n_listeners; i++)
+			listener_stop(&intake->listeners[i]);
+	intake->stop = wanted;
+	for (c = intake->connections; c != NULL; c = next) {
+		next = c->next; /* connections are freed later, see intake_bury */
+		connection_stop(c);
+	}
+	if (intake->n_connections == 0)
+		worker_end(intake->worker);
+}
+
+void
+intake_stop(struct intake *intake, enum intake_stop level)
+{
+	atomic_store(&intake->stop_wanted, (int)level);
+	if (!atomic_exchange(&intake->stop_posted, true))
+		inbox_post(&intake->worker->inbox, &intake->stop_item);
+}
+
+/* ------------------------------------------------------------- open, close */
+
+int
+intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
+	    size_t n_groups, struct intake *siblings, unsigned n_siblings)
+{
+	struct event_base *base = worker->base;
+	size_t i;
+
+	*intake = (struct intake){
+		.worker = worker, .siblings = siblings, .n_siblings = n_siblings};
+	intake->stop_item.run = intake_on_stop;
+	intake->relieve_item.run = intake_on_relieve;
+	intake->starved_last = &intake->starved;
+	if (id_generator_init(&intake->ids) == -1)
+		return -1;
+	errno = ENOMEM;
+	intake->scratch = calloc(INTAKE_BATCH + 1, sizeof(*intake->scratch));
+	intake->replies = evbuffer_new();
+	intake->burial = evtimer_new(base, intake_on_burial, intake);
+	intake->hunger = evtimer_new(base, intake_on_hunger, intake);
+	intake->summary = evtimer_new(base, intake_on_summary, intake);
+	intake->listeners = calloc(n_groups, sizeof(*intake->listeners));
+	if (intake->scratch == NULL || intake->replies == NULL || intake->burial == NULL ||
+	    intake->hunger == NULL || intake->summary == NULL || intake->listeners == NULL ||
+	    deadlines_open(&intake->deadlines, base, connection_on_deadline) == -1)
+		return -1;
+	for (i = 0; i < n_groups; i++) {
+		intake->n_listeners++;
+		if (listener_open(&intake->listeners[i], intake, &groups[i], worker->number) == -1)
+			return -1;
+	}
+	return 0;
+}
+
+void
+intake_close(struct intake *intake)
+{
+	size_t i;
+
+	if (intake->summary != NULL && event_pending(intake->summary, EV_TIMEOUT, NULL))
+		intake_on_summary(-1, 0, intake);
+	for (i = 0; i < intake->n_listeners; i++)
+		listener_close(&intake->listeners[i]);
+	free(intake->listeners);
+	deadlines_close(&intake->deadlines);
+	if (intake->burial != NULL)
+		event_free(intake->burial);
+	if (intake->hunger != NULL)
+		event_free(intake->hunger);
+	if (intake->summary != NULL)
+		event_free(intake->summary);
+	if (intake->replies != NULL)
+		evbuffer_free(intake->replies);
+	free(intake->scratch);
+}

@@ -1,0 +1,79 @@
+/*
+ * intake: what one worker takes in: its listeners and their connections.
+ *
+ * Everything here belongs to the worker's thread from worker_start on; the main
+ * thread speaks to it through the worker's inbox (intake_stop).
+ */
+#ifndef INTAKE_INTAKE_H
+#define INTAKE_INTAKE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/deadline.h"
+#include "base/inbox.h"
+#include "intake/listener.h"
+#include "message/id.h"
+
+struct connection;
+struct evbuffer;
+struct event;
+struct worker;
+
+/* Messages that one batch carries at the most. */
+#define INTAKE_BATCH 1024
+
+/* How far a stop has come.  The worker ends when its last connection has. */
+enum intake_stop {
+	INTAKE_RUNS,
+	INTAKE_STOP,  /* accepts no more; messages in progress may finish */
+	INTAKE_ABORT, /* messages in progress are discarded, their senders told */
+	INTAKE_KILL,  /* all connections end at once */
+};
+
+struct intake {
+	struct worker *worker;
+	struct deadlines deadlines;
+	struct id_generator ids;
+	struct message *scratch; /* INTAKE_BATCH + 1 messages being framed */
+	struct evbuffer *replies; /* being written */
+	struct listener *listeners;
+	size_t n_listeners;
+	struct connection *connections;
+	size_t n_connections;
+	struct connection *buried; /* closed, to be freed when the loop comes round */
+	struct event *burial;
+	struct connection *starved; /* wait for memory, in turn */
+	struct connection **starved_last;
+	struct event *hunger; /* looks whether there is memory again */
+	struct event *summary; /* says what the dampers held back */
+	uint64_t relieved; /* when it last spilled to make room */
+	enum intake_stop stop;
+	_Atomic int stop_wanted; /* enum intake_stop, set by the main thread */
+	struct inbox_item stop_item;
+	atomic_bool stop_posted;
+	struct inbox_item relieve_item;
+	atomic_bool relieve_posted;
+	struct intake *siblings; /* all workers' intakes, this one included */
+	unsigned n_siblings;
+};
+
+/* Prepares a worker's intake.  Before the worker runs.  -1 with errno. */
+int intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
+		size_t n_groups, struct intake *siblings, unsigned n_siblings);
+
+/* Frees it, after the worker has ended. */
+void intake_close(struct intake *intake);
+
+/* From the main thread; may be called again with a higher level. */
+void intake_stop(struct intake *intake, enum intake_stop level);
+
+/* For connections: */
+void intake_bury(struct intake *intake, struct connection *connection);
+void intake_starve(struct intake *intake, struct connection *connection);
+void intake_unstarve(struct intake *intake, struct connection *connection);
+void intake_relieve(struct intake *intake); /* spills what it can to make room */
+void intake_damped(struct intake *intake);  /* a damper holds something back */
+
+#endif

@@ -1,0 +1,440 @@
+/*
+ * receive: the way in, from the socket to the sinks.
+ *
+ * libevent reads at most 4096 bytes a callback, so after taking those the
+ * socket is read on from here, into the listener's chunk.  The framing looks
+ * at the bytes where they lie.  Messages that lie whole in the chunk are
+ * delivered as slices of it, or as copies when that is cheaper than giving the
+ * chunk away; a message that goes on past it grows in a body.
+ *
+ * Reading stops (and the kernel's buffers fill, and the client waits) while
+ * the connection has max_in_flight messages under way, replies it does not
+ * take, or there is no memory to hold more.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/memory.h"
+#include "intake/connection.h"
+#include "intake/intake.h"
+#include "message/body.h"
+#include "message/chunk.h"
+#include "sinks/sink.h"
+#include "worker.h"
+
+/* Chunks read for one connection before the others have their turn. */
+#define TURN 16
+/* A message that has grown so large leaves memory for a file. */
+#define SPILL_SIZE 1048576
+/* What libevent 2.1 reads at a time; less means that the socket was empty. */
+#define LIBEVENT_READ 4096
+
+enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET };
+
+/* What a feed has found so far. */
+struct findings {
+	struct chunk *chunk;
+	const unsigned char *from, *to; /* all slices lie in between */
+	struct message *messages;
+	unsigned count;
+};
+
+/* Reads what fits into the chunk.  *len may be 0 with each of the results;
+ * *drained: there is no more for now. */
+static enum arrived
+take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
+{
+	struct evbuffer *input = bufferevent_get_input(c->bev);
+	bool to_the_end = c->listener->config->framing.kind == FRAMING_EOF;
+	size_t have = evbuffer_get_length(input);
+	ssize_t n;
+
+	*len = 0;
+	*drained = false;
+	if (have > 0) {
+		n = evbuffer_remove(input, chunk->data, chunk->size);
+		*len = n > 0 ? (size_t)n : 0;
+	}
+	if (c->fin)
+		return evbuffer_get_length(input) == 0 ? ARRIVED_LAST : ARRIVED_BYTES;
+	if (have > 0 && have < LIBEVENT_READ && !to_the_end) {
+		*drained = true;
+		return ARRIVED_BYTES;
+	}
+	while (*len < chunk->size) {
+		n = read(c->fd, chunk->data + *len, chunk->size - *len);
+		if (n > 0) {
+			*len += (size_t)n;
+			if (!to_the_end)
+				break;
+		} else if (n == 0) {
+			c->fin = true;
+			*drained = true;
+			return ARRIVED_LAST;
+		} else if (errno == EAGAIN || errno == EWOULDBLOCK) {
+			*drained = true;
+			break;
+		} else if (errno != EINTR) {
+			return ARRIVED_RESET;
+		}
+	}
+	return ARRIVED_BYTES;
+}
+
+int
+receive_spill(struct connection *c)
+{
+	struct listener_group *group = c->listener->group;
+
+	return body_spill(c->body, group->spill_directory, group->spill_mode);
+}
+
+/* Adds bytes to the message in progress.  ENDED_FIN: done, otherwise why not. */
+static enum ended
+grow(struct connection *c, const unsigned char *bytes, size_t len, struct chunk *chunk)
+{
+	uint64_t most = c->listener->config->framing.max_size;
+
+	if (len == 0)
+		return ENDED_FIN;
+	if (c->body == NULL && (c->body = body_new()) == NULL)
+		return ENDED_MEMORY;
+	if (most != 0 && c->body->size + len > most)
+		return ENDED_TOO_LARGE;
+	if (body_append(c->body, bytes, len, chunk) == -1)
+		return c->body->file != -1 ? ENDED_STORAGE : ENDED_MEMORY;
+	if (c->body->file == -1 && (c->body->size >= SPILL_SIZE || memory_over()) &&
+	    receive_spill(c) == -1)
+		return ENDED_STORAGE;
+	return ENDED_FIN;
+}
+
+static enum ended
+grow_by_step(struct connection *c, const struct framing_step *step, struct chunk *chunk)
+{
+	/* What the framing held back lies in static memory. */
+	enum ended failure = grow(c, step->head, step->head_len, NULL);
+
+	return failure != ENDED_FIN ? failure : grow(c, step->data, step->data_len, chunk);
+}
+
+/* A message is whole: a slice of the chunk where it can be, else a body. */
+static enum ended
+found(struct connection *c, struct findings *f, const struct framing_step *step,
+      const unsigned char *here, enum ended how)
+{
+	uint64_t most = c->listener->config->framing.max_size;
+	struct message *m = &f->messages[f->count];
+	enum ended failure;
+
+	*m = (struct message){.ended = how};
+	if (c->body == NULL && step->head_len == 0) {
+		if (most != 0 && step->data_len > most)
+			return ENDED_TOO_LARGE;
+		m->data = step->data_len > 0 ? step->data : here;
+		m->size = step->data_len;
+		if (f->from == NULL)
+			f->from = m->data;
+		f->to = m->data + m->size;
+	} else {
+		failure = grow_by_step(c, step, f->chunk);
+		if (failure != ENDED_FIN)
+			return failure;
+		m->body = c->body;
+		m->size = c->body->size;
+		c->body = NULL;
+	}
+	f->count++;
+	return ENDED_FIN;
+}
+
+/* Gives what was found to the sinks. */
+static void
+deliver(struct connection *c, struct findings *f, bool keep_chunk)
+{
+	struct listener *l = c->listener;
+	struct listener_group *group = l->group;
+	unsigned n_sinks = (unsigned)l->config->deliver.count;
+	struct chunk *chunk = NULL;
+	struct batch *batch;
+	unsigned i;
+
+	counter_add(&l->counters.received, f->count);
+	c->messages += f->count;
+	if (f->from != NULL && (keep_chunk || f->chunk->references > 1 ||
+				chunk_is_worth(f->chunk, (size_t)(f->to - f->from))))
+		chunk = f->chunk;
+	batch = batch_new(f->messages, f->count, n_sinks, chunk, f->from, f->to);
+	if (batch == NULL) {
+		for (i = 0; i < f->count; i++)
+			body_free(f->messages[i].body);
+		counter_add(&l->counters.failed, f->count);
+		c->unaccepted = true;
+		return;
+	}
+	if (group->wants_local && c->origin.local.family == 0) {
+		struct sockaddr_storage local;
+		socklen_t len = sizeof(local);
+
+		if (getsockname(c->fd, (struct sockaddr *)&local, &len) == 0)
+			net_address_set(&c->origin.local, (struct sockaddr *)&local);
+	}
+	batch->time = clock_wall();
+	for (i = 0; i < batch->count; i++)
+		batch->messages[i].id = id_next(&l->intake->ids, batch->time);
+	batch->origin = &c->origin;
+	batch->home = &l->intake->worker->inbox;
+	batch->item.run = reply_on_answer;
+	counter_add(&l->counters.in_flight, f->count);
+	c->in_flight += f->count;
+	*c->flight_last = batch;
+	c->flight_last = &batch->next;
+	for (i = 0; i < n_sinks; i++)
+		batch->deliveries[i].sink = group->deliver[i];
+	/* With the last delivery the batch may be gone to another thread, but not
+	 * home before we return to the loop. */
+	for (i = 0; i < n_sinks; i++)
+		sink_deliver(group->deliver[i], &batch->deliveries[i]);
+}
+
+void
+receive_put_aside(struct connection *c, enum ended reason)
+{
+	struct listener *l = c->listener;
+	struct message message = {.ended = reason, .body = c->body, .size = c->body->size};
+	struct batch *batch = batch_new(&message, 1, 1, NULL, NULL, NULL);
+
+	if (batch == NULL)
+		return; /* it is discarded, then, which is logged anyway */
+	c->body = NULL;
+	batch->time = clock_wall();
+	batch->messages[0].id = id_next(&l->intake->ids, batch->time);
+	batch->origin = &c->origin;
+	batch->home = &l->intake->worker->inbox;
+	batch->item.run = reply_on_answer;
+	batch->incomplete = true;
+	*c->flight_last = batch;
+	c->flight_last = &batch->next;
+	batch->deliveries[0].sink = l->group->incomplete;
+	sink_deliver(l->group->incomplete, &batch->deliveries[0]);
+}
+
+/* How many more messages may be taken now. */
+static uint64_t
+allowance(const struct connection *c)
+{
+	const struct config_listener *config = c->listener->config;
+	uint64_t most = INTAKE_BATCH;
+
+	if (config->max_in_flight != 0) {
+		uint64_t left = c->in_flight < config->max_in_flight
+					? config->max_in_flight - c->in_flight : 0;
+
+		if (left < most)
+			most = left;
+	}
+	if (config->max_messages != 0 && config->max_messages - c->messages < most)
+		most = config->max_messages - c->messages;
+	return most;
+}
+
+static const char *
+explain(enum ended failure)
+{
+	switch (failure) {
+	case ENDED_TOO_LARGE:
+		return "larger than max_message_size";
+	case ENDED_STORAGE:
+		return strerror(errno);
+	default:
+		return "out of memory";
+	}
+}
+
+/* The close of the client, or silence, behind the last bytes. */
+static enum ended
+finish(struct connection *c, struct findings *f, struct framing_step *tail, enum ended how,
+       const char **why)
+{
+	struct framing_step last;
+	enum ended failure;
+
+	framing_finish(&c->listener->config->framing, &c->framing, &last);
+	if (last.verdict == FRAMING_MESSAGE && last.head_len == 0 && last.data_len == 0)
+		return found(c, f, tail, tail->data, how);
+	failure = grow_by_step(c, tail, f->chunk);
+	if (failure != ENDED_FIN || last.verdict == FRAMING_NOTHING)
+		return failure;
+	if (last.verdict == FRAMING_MESSAGE)
+		return found(c, f, &last, NULL, how);
+	*why = last.why;
+	return ENDED_INCOMPLETE;
+}
+
+/* Frames len bytes at `at` in the chunk (NULL and 0: none), the last ones where
+ * `last` says so, which then ends as `how`. */
+static void
+feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last, enum ended how)
+{
+	const struct config_listener *config = c->listener->config;
+	const unsigned char *p = chunk != NULL ? chunk->data + at : NULL;
+	const unsigned char *end = p + len;
+	struct findings f = {.chunk = chunk, .messages = c->listener->intake->scratch};
+	struct framing_step step = {0}, tail = {0};
+	uint64_t most = allowance(c);
+	enum ended failure = ENDED_FIN;
+	const char *why = NULL;
+	bool full = false;
+
+	while (p < end && f.count < most && failure == ENDED_FIN) {
+		framing_feed(&config->framing, &c->framing, p, (size_t)(end - p), &step);
+		p += step.used;
+		switch (step.verdict) {
+		case FRAMING_MESSAGE:
+			failure = found(c, &f, &step, p, ENDED_FRAME);
+			break;
+		case FRAMING_MORE:
+			if (last)
+				tail = step;
+			else
+				failure = grow_by_step(c, &step, chunk);
+			break;
+		case FRAMING_TOO_LARGE:
+			failure = ENDED_TOO_LARGE;
+			why = step.why;
+			break;
+		default:
+			failure = ENDED_MALFORMED;
+			why = step.why;
+			break;
+		}
+	}
+	full = config->max_messages != 0 && c->messages + f.count >= config->max_messages;
+	if (last && p == end && failure == ENDED_FIN && !full)
+		failure = finish(c, &f, &tail, how, &why);
+	else
+		last = false;
+	if (failure != ENDED_FIN && why == NULL)
+		why = explain(failure);
+	if (f.count > 0)
+		deliver(c, &f, p < end && !full && failure == ENDED_FIN);
+	if (!c->framing.open)
+		c->begun = 0;
+	else if (c->begun == 0 || f.count > 0)
+		c->begun = c->heard;
+	if (failure != ENDED_FIN) {
+		connection_fail(c, failure, why);
+	} else if (last || full) {
+		c->dropped = p < end; /* past max_messages: not accepted */
+		connection_end(c);
+	} else if (p < end) {
+		c->rest = chunk_ref(chunk);
+		c->rest_at = (uint32_t)(p - chunk->data);
+		c->rest_len = (uint32_t)(end - p);
+	}
+}
+
+void
+receive_quiet(struct connection *c)
+{
+	feed(c, NULL, 0, 0, true, ENDED_QUIET);
+}
+
+/* The rest of an earlier read, which max_in_flight kept back. */
+static void
+feed_rest(struct connection *c)
+{
+	struct chunk *chunk = c->rest;
+
+	c->rest = NULL;
+	feed(c, chunk, c->rest_at, c->rest_len, false, ENDED_FIN);
+	chunk_unref(chunk);
+}
+
+/* Whether nothing more may be taken for now; then others will take up the
+ * connection again (an answer, drained replies, memory given back). */
+static bool
+must_wait(struct connection *c)
+{
+	const struct config_listener *config = c->listener->config;
+	struct intake *intake = c->listener->intake;
+
+	if (config->max_in_flight != 0 && c->in_flight >= config->max_in_flight)
+		return true;
+	if (c->unsent > REPLY_UNSENT_MOST)
+		return true;
+	if (!memory_over())
+		return false;
+	/* What grows goes to a file; past that, whoever would need more waits. */
+	if (c->body != NULL && c->body->file == -1 && receive_spill(c) == 0 && !memory_over())
+		return false;
+	if (c->body != NULL && c->body->file != -1 && c->rest == NULL)
+		return false;
+	intake_relieve(intake);
+	if (!memory_over())
+		return false;
+	intake_starve(intake, c);
+	return true;
+}
+
+void
+receive_run(struct connection *c)
+{
+	struct listener *l = c->listener;
+	bool drained = false, wait = false;
+	unsigned turn;
+
+	for (turn = 0; turn < TURN && c->state == CONNECTION_OPEN && !drained; turn++) {
+		struct chunk *chunk;
+		enum arrived arrived;
+		size_t len;
+
+		if ((wait = must_wait(c)))
+			break;
+		if (c->rest != NULL) {
+			feed_rest(c);
+			continue;
+		}
+		chunk = listener_landing(l);
+		if (chunk == NULL) {
+			connection_fail(c, ENDED_MEMORY, "out of memory");
+			return;
+		}
+		arrived = take(c, chunk, &len, &drained);
+		if (len > 0) {
+			c->heard = clock_now();
+			c->bytes += len;
+			counter_add(&l->counters.bytes, len);
+		}
+		if (len > 0 || arrived == ARRIVED_LAST)
+			feed(c, chunk, 0, len, arrived == ARRIVED_LAST, ENDED_FIN);
+		if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD) {
+			connection_lost(c, "connection reset by the client");
+			return;
+		}
+	}
+	if (c->state != CONNECTION_OPEN)
+		return;
+	if (c->unaccepted && l->config->reply != CONFIG_REPLY_RECEIPT) {
+		connection_end(c); /* the reset is all that can tell */
+		return;
+	}
+	if (wait) {
+		if (c->paused_since == 0)
+			c->paused_since = clock_now(); /* the bufferevent is stopped when it has more */
+	} else {
+		connection_resume(c);
+		/* A turn has ended with bytes that the socket will not speak of again. */
+		if (c->rest != NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
+			bufferevent_trigger(c->bev, EV_READ,
+					    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+	}
+	connection_schedule(c);
+}

@@ -1,0 +1,85 @@
+/*
+ * worker: see worker.h.  Signals are the main thread's: workers block them all.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+
+#include <event2/event.h>
+
+#include "base/log.h"
+#include "worker.h"
+
+static void *
+worker_run(void *arg)
+{
+	struct worker *worker = arg;
+
+	if (event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY) == -1)
+		log_event(LOG_LEVEL_ERROR, "worker-failed", "worker %u: the event loop failed",
+			  worker->number);
+	inbox_post(worker->parent, &worker->ended_item);
+	return NULL;
+}
+
+int
+worker_open(struct worker *worker, unsigned number, struct inbox *parent,
+	    void (*ended)(struct inbox_item *item))
+{
+	*worker = (struct worker){.number = number, .parent = parent};
+	worker->ended_item.run = ended;
+	worker->inbox.fd = -1;
+	worker->base = event_base_new();
+	if (worker->base == NULL) {
+		errno = ENOMEM;
+		return -1;
+	}
+	if (inbox_open(&worker->inbox, worker->base) == -1) {
+		event_base_free(worker->base);
+		worker->base = NULL;
+		return -1;
+	}
+	return 0;
+}
+
+int
+worker_start(struct worker *worker)
+{
+	sigset_t all, before;
+	char name[16];
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	errno = pthread_create(&worker->thread, NULL, worker_run, worker);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (errno != 0)
+		return -1;
+	worker->started = true;
+	snprintf(name, sizeof(name), "worker-%u", worker->number);
+	pthread_setname_np(worker->thread, name); /* for ps and perf; its failing harms nobody */
+	return 0;
+}
+
+void
+worker_end(struct worker *worker)
+{
+	event_base_loopbreak(worker->base);
+}
+
+void
+worker_join(struct worker *worker)
+{
+	if (worker->started)
+		pthread_join(worker->thread, NULL);
+	worker->started = false;
+}
+
+void
+worker_close(struct worker *worker)
+{
+	if (worker->base == NULL)
+		return;
+	inbox_close(&worker->inbox);
+	event_base_free(worker->base);
+	worker->base = NULL;
+}

@@ -1,0 +1,82 @@
+#!/bin/sh
+# lint: what can be seen without running anything.  TAP; $srcdir is the tree to look at.
+set -u
+
+cd "${srcdir:-.}" || exit 1
+
+number=0
+
+# result DESCRIPTION COMPLAINTS: a test that passes when there is nothing to complain of.
+result() {
+	number=$((number + 1))
+	if [ -z "$2" ]; then
+		echo "ok $number - $1"
+	else
+		printf '%s\n' "$2" | sed 's/^/# /'
+		echo "not ok $number - $1"
+	fi
+}
+
+skip() {
+	number=$((number + 1))
+	echo "ok $number - $1 # SKIP $2"
+}
+
+sources() {
+	find src tests -name corpus -prune -o -name '*.[ch]' -print | sort
+}
+
+scripts() {
+	find bootstrap script .ci tests -name corpus -prune -o \
+		\( -name bootstrap -o -name '*.sh' -o -path 'script/*' -o -path .ci/run \) \
+		-type f -print 2>/dev/null | sort
+}
+
+texts() {
+	sources
+	scripts
+	find configure.ac Makefile.am ./*.md m4/cistern.m4 etc man .github .clang-format \
+		.editorconfig -type f 2>/dev/null
+}
+
+if command -v mandoc >/dev/null 2>&1; then
+	for page in man/*.[1-9]; do
+		# shellcheck disable=SC2016 # a dollar of mdoc's
+		result "$page" "$(mandoc -Tlint -Wwarning "$page" 2>&1 |
+			grep -v 'referenced manual not found')"
+	done
+else
+	skip 'man pages' 'mandoc is not installed'
+fi
+
+result 'no file of more than 600 lines' "$(
+	sources | while read -r file; do
+		lines=$(wc -l <"$file")
+		[ "$lines" -le 600 ] || echo "$file has $lines lines"
+	done)"
+
+result 'no white space at the end of a line' "$(texts | tr '\n' '\0' |
+	xargs -0 grep -n '[[:blank:]]$' /dev/null)"
+
+result 'every text ends with a newline' "$(
+	texts | while read -r file; do
+		[ -z "$(tail -c 1 "$file")" ] || echo "$file"
+	done)"
+
+result 'every source is listed in Makefile.am' "$(
+	sources | while read -r file; do
+		grep -q -E "(^|[[:space:]])${file%.c}(\.c)?([[:space:]]|\$)" Makefile.am ||
+			echo "$file"
+	done)"
+
+# An archive's members have no folders.
+result 'no two sources of the library share a name' "$(
+	find src -name '*.c' | sed 's|.*/||' | sort | uniq -d)"
+
+if command -v shellcheck >/dev/null 2>&1; then
+	result 'shellcheck' "$(scripts | tr '\n' '\0' | xargs -0 shellcheck -x -P SCRIPTDIR 2>&1)"
+else
+	skip 'shellcheck' 'shellcheck is not installed'
+fi
+
+echo "1..$number"
