@@ -430,10 +430,10 @@ daemon_on_signal(evutil_socket_t number, short what, void *arg)
 	case SIGINT:
 		if (d->stop == INTAKE_RUNS) {
 			log_event(LOG_LEVEL_NOTICE, "stopping",
-				  "stopping: messages in progress may finish; a second signal stops at once");
+				  "messages in progress may finish; a second signal stops at once");
 			stop_to(d, INTAKE_STOP, d->config->shutdown_timeout);
 		} else {
-			log_event(LOG_LEVEL_NOTICE, "stopping", "stopping at once");
+			log_event(LOG_LEVEL_NOTICE, "stopping", "at once");
 			stop_to(d, INTAKE_KILL, 0);
 		}
 		break;
@@ -447,7 +447,7 @@ daemon_on_signal(evutil_socket_t number, short what, void *arg)
 				  strerror(errno));
 		for (i = 0; i < d->n_sinks; i++)
 			sink_reopen(d->sinks[i]);
-		log_event(LOG_LEVEL_INFO, "reopened", "USR1: log and files are opened anew");
+		log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew (USR1)");
 		break;
 	}
 }
@@ -528,7 +528,7 @@ say_ready(struct daemon *d)
 				  "net.core.somaxconn",
 				  group->config->name, clamp, group->config->backlog);
 	}
-	log_event(LOG_LEVEL_INFO, "ready", "ready: %s, %u worker%s", d->config->file, d->n_workers,
+	log_event(LOG_LEVEL_INFO, "ready", "%s, %u worker%s", d->config->file, d->n_workers,
 		  d->n_workers == 1 ? "" : "s");
 }
 

@@ -9,6 +9,7 @@
 
 #include <event2/event.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 
 static _Atomic uint64_t used;
@@ -60,7 +61,7 @@ memory_set_limit(uint64_t bytes)
 void *
 memory_alloc(size_t size)
 {
-	return malloc(size);
+	return fault_malloc(size);
 }
 
 void

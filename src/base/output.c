@@ -13,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fault.h"
+
 /* Up to here a copy costs less than a piece of its own. */
 #define COPY_MAX 1024
 
@@ -81,7 +83,7 @@ output_init(struct output *output, int fd)
 {
 	memset(output, 0, sizeof *output);
 	output->fd = fd;
-	output->buffer = malloc(OUTPUT_BUFFER);
+	output->buffer = fault_malloc(OUTPUT_BUFFER);
 	return output->buffer != NULL ? 0 : -1;
 }
 
@@ -113,7 +115,7 @@ output_flush(struct output *output)
 	if (failed_before(output) == -1)
 		return -1;
 	while (left > 0) {
-		ssize_t n = writev(output->fd, piece, (int)left);
+		ssize_t n = fault_writev(output->fd, piece, (int)left);
 
 		if (n == -1 && errno == EINTR)
 			continue;

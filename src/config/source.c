@@ -122,7 +122,7 @@ add_file(struct reader *reader, struct frame *frame)
 
 /* Passes on what was scanned. */
 static void
-send(struct reader *reader, struct frame *frame)
+pass_on(struct reader *reader, struct frame *frame)
 {
 	size_t len = frame->at - frame->sent;
 
@@ -265,7 +265,7 @@ check_integer(struct reader *reader, struct frame *frame, const char *number, co
 			   "9223372036854775807L", shown, number, shown < end - number ? "..." : "");
 	add_wide(reader);
 	if (!is_long) {
-		send(reader, frame);
+		pass_on(reader, frame);
 		if (putc('L', reader->out) == EOF)
 			reader->report->no_memory = true;
 	}
@@ -348,7 +348,7 @@ scan_include(struct reader *reader, struct frame *frame, bool line_begins)
 		fail(reader, frame, "syntax error: expected @include \"FILE\" on a line of its own");
 		return;
 	}
-	send(reader, frame);
+	pass_on(reader, frame);
 	frame->at += len + strspn(at + len, " \t");
 	path = scan_path(reader, frame);
 	if (path == NULL)
@@ -428,7 +428,7 @@ scan(struct reader *reader, struct frame *frame)
 		}
 	}
 	if (!reader->broken)
-		send(reader, frame);
+		pass_on(reader, frame);
 }
 
 /* Reads all of a descriptor.  0, or an errno. */

@@ -126,7 +126,7 @@ connection_free(struct connection *c)
 static void
 reading(struct connection *c, bool on)
 {
-	if (c->reading == on || c->bev == NULL)
+	if (c->reading == on || (on && !connection_buffer(c)))
 		return;
 	c->reading = on;
 	if (on)
@@ -199,10 +199,11 @@ start_lingering(struct connection *c)
 static void
 linger_read(struct connection *c)
 {
-	struct evbuffer *input = bufferevent_get_input(c->bev);
+	struct evbuffer *input;
 
-	if (evbuffer_get_length(input) == 0)
+	if (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0)
 		return;
+	input = bufferevent_get_input(c->bev);
 	c->dropped = true;
 	c->heard = clock_now();
 	evbuffer_drain(input, evbuffer_get_length(input));
@@ -537,27 +538,41 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 	}
 }
 
+bool
+connection_buffer(struct connection *c)
+{
+	if (c->bev != NULL)
+		return true;
+	c->bev = bufferevent_socket_new(c->listener->intake->worker->base, c->fd, 0);
+	if (c->bev == NULL) {
+		connection_lost(c, "out of memory");
+		return false;
+	}
+	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
+	bufferevent_set_max_single_read(c->bev, c->listener->pool.size);
+	return true;
+}
+
 void
 connection_open(struct listener *l, int fd, const struct net_address *peer)
 {
 	static _Atomic uint64_t numbers;
 	struct intake *intake = l->intake;
 	struct connection *c = memory_alloc(sizeof(*c));
-	size_t read_most = l->pool.size;
 
-	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1)
-		goto no_memory;
+	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1) {
+		counter_add(&l->counters.connections_refused[REFUSAL_MEMORY], 1);
+		memory_free(c);
+		net_reset(fd);
+		listener_released(l, peer);
+		return;
+	}
 	*c = (struct connection){.listener = l, .fd = fd};
 	c->origin.connection = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
 	c->origin.listener = l->config->name;
 	c->origin.peer = *peer;
 	c->flight_last = &c->flight;
 	c->heard = clock_now();
-	c->bev = bufferevent_socket_new(intake->worker->base, fd, 0);
-	if (c->bev == NULL)
-		goto no_memory;
-	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
-	bufferevent_set_max_single_read(c->bev, read_most);
 	c->next = intake->connections;
 	c->previous = &intake->connections;
 	if (c->next != NULL)
@@ -567,14 +582,7 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	counter_add(&l->counters.connections, 1);
 	counter_add(&l->counters.connections_active, 1);
 	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
-	reading(c, true);
-	connection_schedule(c);
-	return;
-no_memory:
-	counter_add(&l->counters.connections_refused[REFUSAL_MEMORY], 1);
-	memory_free(c);
-	net_reset(fd);
-	listener_released(l, peer);
+	receive_first(c);
 }
 
 void

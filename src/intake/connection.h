@@ -44,7 +44,7 @@ struct connection {
 	struct listener *listener;
 	struct connection *next, **previous; /* of the intake */
 	struct connection *starved_next; /* or buried */
-	struct bufferevent *bev;
+	struct bufferevent *bev; /* NULL until the first wait */
 	struct event *watch; /* notices the client's close while reading is off */
 	struct chunk *rest;  /* read but not framed yet */
 	uint32_t rest_at, rest_len;
@@ -93,6 +93,10 @@ void connection_advance(struct connection *connection);
 void connection_pause(struct connection *connection);
 void connection_resume(struct connection *connection);
 
+/* The bufferevent, made when it is first needed.  False: there was no memory for
+ * one, and the connection is lost. */
+bool connection_buffer(struct connection *connection);
+
 /* Sets the timer to what is due first. */
 void connection_schedule(struct connection *connection);
 
@@ -110,6 +114,9 @@ void connection_log(enum log_level level, const char *event, const struct connec
 
 /* Reads and frames what there is, in fair measure. */
 void receive_run(struct connection *connection);
+
+/* The same at accept: one read, so that a flood of connections is accepted. */
+void receive_first(struct connection *connection);
 
 /* Silence has ended an eof message (quiet_timeout). */
 void receive_quiet(struct connection *connection);

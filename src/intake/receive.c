@@ -1,6 +1,8 @@
 /*
  * receive: the way in, from the socket to the sinks.
  *
+ * The first read is tried at accept, before there is a bufferevent: a short
+ * message has often arrived whole by then, and never needs one.  Later on
  * libevent reads at most 4096 bytes a callback, so after taking those the
  * socket is read on from here, into the listener's chunk.  The framing looks
  * at the bytes where they lie.  Messages that lie whole in the chunk are
@@ -51,9 +53,9 @@ struct findings {
 static enum arrived
 take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 {
-	struct evbuffer *input = bufferevent_get_input(c->bev);
+	struct evbuffer *input = c->bev != NULL ? bufferevent_get_input(c->bev) : NULL;
 	bool to_the_end = c->listener->config->framing.kind == FRAMING_EOF;
-	size_t have = evbuffer_get_length(input);
+	size_t have = input != NULL ? evbuffer_get_length(input) : 0;
 	ssize_t n;
 
 	*len = 0;
@@ -63,7 +65,7 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 		*len = n > 0 ? (size_t)n : 0;
 	}
 	if (c->fin)
-		return evbuffer_get_length(input) == 0 ? ARRIVED_LAST : ARRIVED_BYTES;
+		return have == *len ? ARRIVED_LAST : ARRIVED_BYTES;
 	if (have > 0 && have < LIBEVENT_READ && !to_the_end) {
 		*drained = true;
 		return ARRIVED_BYTES;
@@ -384,14 +386,30 @@ must_wait(struct connection *c)
 	return true;
 }
 
-void
-receive_run(struct connection *c)
+/* A turn has ended with bytes, or a close, that the socket will not speak of
+ * again: they are seen to when the loop comes round. */
+static void
+go_on_later(struct connection *c)
+{
+	if (c->state != CONNECTION_OPEN)
+		return;
+	if (c->rest == NULL && !c->fin &&
+	    (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0))
+		return;
+	if (connection_buffer(c))
+		bufferevent_trigger(c->bev, EV_READ,
+				    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+}
+
+/* Takes so many turns of reading and framing, or until there is no more. */
+static void
+run(struct connection *c, unsigned turns)
 {
 	struct listener *l = c->listener;
 	bool drained = false, wait = false;
 	unsigned turn;
 
-	for (turn = 0; turn < TURN && c->state == CONNECTION_OPEN && !drained; turn++) {
+	for (turn = 0; turn < turns && c->state == CONNECTION_OPEN && !drained; turn++) {
 		struct chunk *chunk;
 		enum arrived arrived;
 		size_t len;
@@ -426,15 +444,26 @@ receive_run(struct connection *c)
 		connection_end(c); /* the reset is all that can tell */
 		return;
 	}
+	if (c->rest != NULL && !wait)
+		wait = must_wait(c);
 	if (wait) {
 		if (c->paused_since == 0)
 			c->paused_since = clock_now(); /* the bufferevent is stopped when it has more */
 	} else {
 		connection_resume(c);
-		/* A turn has ended with bytes that the socket will not speak of again. */
-		if (c->rest != NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) > 0)
-			bufferevent_trigger(c->bev, EV_READ,
-					    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
+		go_on_later(c);
 	}
 	connection_schedule(c);
+}
+
+void
+receive_run(struct connection *c)
+{
+	run(c, TURN);
+}
+
+void
+receive_first(struct connection *c)
+{
+	run(c, 1);
 }

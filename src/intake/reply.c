@@ -114,6 +114,10 @@ send_replies(struct connection *c, struct evbuffer *out)
 	}
 	if (evbuffer_get_length(out) == 0)
 		return;
+	if (!connection_buffer(c)) {
+		evbuffer_drain(out, evbuffer_get_length(out));
+		return;
+	}
 	if (bufferevent_write_buffer(c->bev, out) == -1) {
 		evbuffer_drain(out, evbuffer_get_length(out));
 		connection_lost(c, "out of memory");

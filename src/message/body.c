@@ -16,6 +16,8 @@
 
 #include <event2/buffer.h>
 
+#include "base/fault.h"
+#include "base/log.h"
 #include "base/memory.h"
 #include "message/body.h"
 #include "message/chunk.h"
@@ -24,7 +26,7 @@ static int
 write_all(int fd, const unsigned char *bytes, size_t len)
 {
 	while (len > 0) {
-		ssize_t n = write(fd, bytes, len);
+		ssize_t n = fault_write(fd, bytes, len);
 
 		if (n == -1) {
 			if (errno == EINTR)
@@ -42,7 +44,7 @@ static int
 open_unnamed(const char *directory, mode_t mode, bool *linkable)
 {
 	char path[PATH_MAX];
-	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
+	int fd = fault_open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
 
 	*linkable = fd != -1;
 	if (fd != -1 || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT))
@@ -51,9 +53,10 @@ open_unnamed(const char *directory, mode_t mode, bool *linkable)
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	fd = mkostemp(path, O_CLOEXEC);
-	if (fd != -1)
-		unlink(path);
+	fd = fault_mkostemp(path, O_CLOEXEC);
+	/* A name that stays is removed at the next start, when it lies in a spool. */
+	if (fd != -1 && fault_unlinkat(AT_FDCWD, path, 0) == -1)
+		log_event(LOG_LEVEL_WARNING, "spill-left", "%s: %s", path, strerror(errno));
 	return fd;
 }
 
@@ -97,6 +100,7 @@ body_new(void)
 		memory_free(body);
 		return NULL;
 	}
+	pthread_mutex_init(&body->lock, NULL); /* cannot fail with no attributes */
 	body->charged = memory_size(body);
 	memory_charge(body->charged);
 	recharge(body, before);
@@ -111,7 +115,8 @@ body_free(struct body *body)
 	if (body->memory != NULL)
 		evbuffer_free(body->memory);
 	if (body->file != -1)
-		close(body->file); /* nothing in it is wanted any more */
+		fault_close(body->file); /* nothing in it is wanted any more */
+	pthread_mutex_destroy(&body->lock);
 	memory_release(body->charged);
 	memory_free(body);
 }
@@ -157,7 +162,7 @@ body_spill(struct body *body, const char *directory, mode_t mode)
 	fd = open_unnamed(directory, mode, &linkable);
 	if (fd == -1)
 		return -1;
-	if (fstat(fd, &st) == -1)
+	if (fault_fstat(fd, &st) == -1)
 		goto fail;
 	evbuffer_ptr_set(body->memory, &at, 0, EVBUFFER_PTR_SET);
 	while (done < body->size) {
@@ -178,7 +183,30 @@ body_spill(struct body *body, const char *directory, mode_t mode)
 	return 0;
 fail:
 	error = errno;
-	close(fd);
+	fault_close(fd);
 	errno = error;
 	return -1;
+}
+
+int
+body_verify(struct body *body, bool durable)
+{
+	int error;
+
+	if (body->file == -1)
+		return 0;
+	pthread_mutex_lock(&body->lock);
+	if (body->error == 0) {
+		if (durable) {
+			if (fault_fdatasync(body->file) == -1)
+				body->error = errno;
+		} else if (fault_sync_file_range(body->file, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE) == -1 &&
+			   errno != ESPIPE && errno != EINVAL && errno != ENOSYS) {
+			body->error = errno;
+		}
+	}
+	error = body->error;
+	pthread_mutex_unlock(&body->lock);
+	errno = error;
+	return error == 0 ? 0 : -1;
 }

@@ -12,6 +12,7 @@
 #ifndef MESSAGE_BODY_H
 #define MESSAGE_BODY_H
 
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,6 +28,8 @@ struct body {
 	dev_t device;            /* of the file */
 	uint64_t size;
 	size_t charged;
+	pthread_mutex_t lock; /* of error: what the file lost, once anyone was told */
+	int error;
 };
 
 struct body *body_new(void); /* NULL: no memory */
@@ -40,5 +43,11 @@ int body_append(struct body *body, const void *bytes, size_t len, struct chunk *
  * nothing to do where it is there already.  0, or -1 with errno: then the
  * body is as it was. */
 int body_spill(struct body *body, const char *directory, mode_t mode);
+
+/* Whether all that was written to its file (if it has one) is there: the kernel tells
+ * of bytes that it failed to write out once, so the first sink that asks is told and
+ * the answer kept for the others.  Ask after reading.  durable: syncs it, too.  0, or
+ * -1 with errno.  Any thread. */
+int body_verify(struct body *body, bool durable);
 
 #endif

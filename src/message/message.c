@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/fault.h"
 #include "base/memory.h"
 #include "message/body.h"
 #include "message/chunk.h"
@@ -134,7 +135,7 @@ cursor_next(struct cursor *cursor, const unsigned char **piece, void *scratch, s
 	ssize_t n;
 
 	if (cursor->at == message->size)
-		return 0;
+		return message->body != NULL ? body_verify(message->body, false) : 0;
 	if (body == NULL) {
 		*piece = message->data;
 		n = (ssize_t)message->size;
@@ -149,7 +150,7 @@ cursor_next(struct cursor *cursor, const unsigned char **piece, void *scratch, s
 			evbuffer_ptr_set(body->memory, &cursor->place, part.iov_len, EVBUFFER_PTR_ADD);
 	} else {
 		do
-			n = pread(body->file, scratch, scratch_size, (off_t)cursor->at);
+			n = fault_pread(body->file, scratch, scratch_size, (off_t)cursor->at);
 		while (n == -1 && errno == EINTR);
 		if (n == 0) /* shorter than what was written to it */
 			errno = EIO;

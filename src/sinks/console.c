@@ -96,7 +96,7 @@ console_run(void *arg)
 	bool reopen, closed = false;
 
 	while (!closed) {
-		first = queue_take(&console->queue, 64, &reopen, &closed);
+		first = queue_take(&console->queue, 4096, &reopen, &closed);
 		if (first == NULL)
 			continue;
 		output_reset(output, console->fd);

@@ -3,6 +3,7 @@
  * once a group on the way out; the writer is signalled only when it sleeps.
  */
 #include <errno.h>
+#include <time.h>
 
 #include "message/message.h"
 #include "sinks/queue.h"
@@ -10,12 +11,22 @@
 int
 queue_init(struct queue *queue)
 {
+	pthread_condattr_t attributes;
+	int error;
+
 	*queue = (struct queue){0};
 	queue->last = &queue->first;
 	if ((errno = pthread_mutex_init(&queue->lock, NULL)) != 0)
 		return -1;
-	if ((errno = pthread_cond_init(&queue->wake, NULL)) != 0) {
+	error = pthread_condattr_init(&attributes);
+	if (error == 0) {
+		pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* is a clock */
+		error = pthread_cond_init(&queue->wake, &attributes);
+		pthread_condattr_destroy(&attributes);
+	}
+	if (error != 0) {
 		pthread_mutex_destroy(&queue->lock);
+		errno = error;
 		return -1;
 	}
 	return 0;
@@ -43,21 +54,48 @@ queue_put(struct queue *queue, struct delivery *delivery)
 		pthread_cond_signal(&queue->wake);
 }
 
+/* False: the time is up. */
+static bool
+queue_wait(struct queue *queue)
+{
+	struct timespec until;
+	int error;
+
+	if (queue->patience == 0)
+		return pthread_cond_wait(&queue->wake, &queue->lock) == 0;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += queue->patience / 1000;
+	until.tv_nsec += (long)(queue->patience % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	error = pthread_cond_timedwait(&queue->wake, &queue->lock, &until);
+	return error != ETIMEDOUT;
+}
+
 struct delivery *
 queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed)
 {
 	struct delivery *first, *last;
+	bool patient = true;
+	unsigned taken;
 
 	pthread_mutex_lock(&queue->lock);
-	while (queue->first == NULL && !queue->closed && !queue->reopen) {
+	while (patient && queue->first == NULL && !queue->closed && !queue->reopen) {
 		queue->sleepers++;
-		pthread_cond_wait(&queue->wake, &queue->lock);
+		patient = queue_wait(queue);
 		queue->sleepers--;
 	}
 	first = last = queue->first;
 	if (first != NULL) {
-		while (last->next != NULL && (most == 0 || --most > 0))
+		taken = first->batch->count;
+		while (last->next != NULL && (most == 0 || taken < most)) {
+			taken += last->next->batch->count;
+			if (most != 0 && taken > most)
+				break;
 			last = last->next;
+		}
 		queue->first = last->next;
 		last->next = NULL;
 		if (queue->first == NULL)
@@ -77,6 +115,14 @@ queue_tell(struct queue *queue, bool *what)
 	*what = true;
 	pthread_mutex_unlock(&queue->lock);
 	pthread_cond_broadcast(&queue->wake);
+}
+
+void
+queue_patience(struct queue *queue, unsigned patience)
+{
+	pthread_mutex_lock(&queue->lock);
+	queue->patience = patience;
+	pthread_mutex_unlock(&queue->lock);
 }
 
 void

@@ -21,17 +21,23 @@ struct queue {
 	unsigned sleepers; /* writers that wait */
 	bool closed;
 	bool reopen;
+	unsigned patience; /* milliseconds; 0: for ever */
 };
 
 int queue_init(struct queue *queue);
 void queue_clear(struct queue *queue);
 void queue_put(struct queue *queue, struct delivery *delivery);
 
-/* Waits for something to do.  Returns the chain of deliveries that wait, in order
- * (at most `most` of them; 0: all); NULL with *closed once queue_close was called
- * and none is left; NULL without it when only *reopen is set.  *reopen: queue_reopen
- * was called (one writer is told).  Several writers may take from one queue. */
+/* Waits for something to do.  Returns the chain of deliveries that wait, in order (of
+ * at most `most` messages, but one delivery at least; 0: all); NULL with *closed once
+ * queue_close was called and none is left; NULL without it when only *reopen is set, or
+ * when nothing came for the time of queue_patience.  *reopen: queue_reopen was called
+ * (one writer is told).  Several writers may take from one queue. */
 struct delivery *queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed);
+
+/* How long writers wait from now on, so that those in trouble can see whether it is
+ * over when nobody sends.  Milliseconds; 0: for ever. */
+void queue_patience(struct queue *queue, unsigned patience);
 void queue_reopen(struct queue *queue);
 void queue_close(struct queue *queue);
 

@@ -350,7 +350,7 @@ START_TEST(repetitive_delimiters)
 	} delimiters[] = {
 		{ "a", 1, "ab" },          { "aa", 2, "ab" },
 		{ "aaaa", 4, "aaab" },     { "aab", 3, "aab" },
-		{ "abab", 4, "ab" },       { "aabaaab", 7, "aaab" },
+		{ "abab", 4, "ab" },       { "aabaaac", 7, "aabc" },
 		{ "abacabad", 8, "aabcabad" }, { "\r\n\r\n", 4, "\r\n\r\nx" },
 		{ "\0\0\1", 3, "\0\0\1x" }, { "abcabcabd", 9, "abcabcabd" },
 	};
