@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/release.h"
 #include "config/table.h"
 #include "config/types.h"
 #include "config/value.h"
@@ -20,7 +21,7 @@
 #define NAME_MAX_LEN 64
 
 struct listener_rows {
-	const config_setting_t *group; /* its own settings; NULL: only defaults */
+	const config_setting_t *group; /* its own settings */
 	bool bad[TABLE_MAX];	       /* rows whose value could not be read */
 };
 
@@ -254,7 +255,7 @@ check_paths(struct parse *parse, const config_setting_t *group)
 
 	for (size_t i = 0; i < config->n_sinks; i++) {
 		for (size_t j = 0; j < i && config->sinks[i].path != NULL; j++) {
-			if (config->sinks[j].path == NULL ||
+			if (config->sinks[i].path == NULL ||
 			    strcmp(config->sinks[j].path, config->sinks[i].path) != 0)
 				continue;
 			parse_error(parse, member(member(group, config->sinks[i].name), "path"),
@@ -330,6 +331,14 @@ framing_of(const struct config_row *row)
 	return framing_name((enum framing_kind)__builtin_ctz(row->framings));
 }
 
+static const config_setting_t *
+own_or_group(const config_setting_t *group, const char *name)
+{
+	const config_setting_t *own = member(group, name);
+
+	return own != NULL ? own : group;
+}
+
 /* The settings of a listener: its own, else those of the top level, else defaults. */
 static void
 parse_listener(struct parse *parse, const config_setting_t *group, const config_setting_t *top,
@@ -338,7 +347,6 @@ parse_listener(struct parse *parse, const config_setting_t *group, const config_
 {
 	size_t count;
 	const struct config_row *rows = config_table(&count);
-	const config_setting_t *framing = NULL;
 	bool framing_known = true;
 
 	mine->group = group;
@@ -362,17 +370,14 @@ parse_listener(struct parse *parse, const config_setting_t *group, const config_
 		}
 		if (!mine->bad[i])
 			mine->bad[i] = !value_set(parse, row, setting, listener);
-		if (is_framing) {
+		if (is_framing)
 			framing_known = !mine->bad[i];
-			framing = setting;
-		}
 		if (row->type == TABLE_DELIMITER && setting == NULL && framing_known &&
 		    listener->framing.kind == FRAMING_DELIMITER)
-			parse_error(parse, framing, "framing = \"delimiter\" lacks \"delimiter\"; "
-				    "expected a string such as delimiter = \"<EOF>\"");
+			parse_error(parse, own_or_group(group, "framing"), "framing = \"delimiter\" "
+				    "lacks \"delimiter\"; expected a string such as "
+				    "delimiter = \"<EOF>\"");
 	}
-	if (framing_prepare(&listener->framing) == -1)
-		no_memory(parse);
 }
 
 static void
@@ -397,19 +402,6 @@ place_is_known(const struct listener_rows *rows)
 	       !rows->bad[table_find(TABLE_LISTENER, "port", 0) - table];
 }
 
-/* Where the listener's own or the common text says what collides. */
-static unsigned
-collision_line(const config_setting_t *group, const config_setting_t *root)
-{
-	static const char *const names[] = { "port", "address" };
-
-	for (size_t i = 0; i < 2; i++) {
-		if (member(group, names[i]) != NULL)
-			return config_setting_source_line(member(group, names[i]));
-	}
-	return config_setting_source_line(group != NULL ? group : root);
-}
-
 /* Whether two texts mean sockets that cannot both be bound. */
 static bool
 collide(const char *one, int port, const char *other, int other_port)
@@ -430,37 +422,42 @@ collide(const char *one, int port, const char *other, int other_port)
 	return false;
 }
 
-/* All pairs of addresses, those of one listener among themselves, too. */
-static void
-check_collisions(struct parse *parse, const struct listener_rows *rows, const config_setting_t *root)
+/* The first pair of addresses of two listeners (or of one: then each pair once) of
+ * which only one can be had. */
+static bool
+find_collision(const struct config_listener *a, const struct config_listener *b, const char **one,
+	       const char **other)
 {
-	const struct config_listener *listeners = parse->config->listeners, *a, *b;
+	for (size_t i = 0; i < a->address.count; i++) {
+		for (size_t j = 0; j < (a == b ? i : b->address.count); j++) {
+			*one = a->address.items[i];
+			*other = b->address.items[j];
+			if (collide(*one, a->port, *other, b->port))
+				return true;
+		}
+	}
+	return false;
+}
+
+static void
+check_collisions(struct parse *parse, const struct listener_rows *rows)
+{
+	const struct config_listener *listeners = parse->config->listeners;
+	char quoted[REPORT_QUOTE_LEN], quoted_other[REPORT_QUOTE_LEN];
+	const char *one, *other;
 
 	for (size_t i = 0; i < parse->config->n_listeners; i++) {
 		for (size_t j = 0; j <= i; j++) {
-			a = &listeners[i];
-			b = &listeners[j];
-			if (!place_is_known(&rows[i]) || !place_is_known(&rows[j]))
+			if (!place_is_known(&rows[i]) || !place_is_known(&rows[j]) ||
+			    !find_collision(&listeners[i], &listeners[j], &one, &other))
 				continue;
-			for (size_t k = 0; k < a->address.count; k++) {
-				for (size_t l = 0; l < (i == j ? k : b->address.count); l++) {
-					char quoted[REPORT_QUOTE_LEN], other[REPORT_QUOTE_LEN];
-
-					if (!collide(a->address.items[k], a->port, b->address.items[l],
-						     b->port))
-						continue;
-					report_quote(quoted, a->address.items[k]);
-					report_quote(other, b->address.items[l]);
-					parse_error_at(parse, collision_line(rows[i].group, root),
-						       "listener \"%s\": address %s, port %d is "
-						       "taken by address %s of listener \"%s\" "
-						       "(line %d)", a->name, quoted, a->port, other,
-						       b->name, b->place.line);
-					goto next; /* one is enough for a listener */
-				}
-			}
+			parse_error(parse, own_or_group(rows[i].group, member(rows[i].group, "port") ? "port" : "address"), "listener \"%s\" cannot have address %s, port %d beside "
+				       "address %s of listener \"%s\" (line %d); expected another "
+				       "address or port", listeners[i].name, report_quote(quoted, one),
+				       listeners[i].port, report_quote(quoted_other, other),
+				       listeners[j].name, listeners[j].place.line);
+			break; /* one is enough for a listener */
 		}
-next:;
 	}
 }
 
@@ -502,7 +499,7 @@ check_tops(struct parse *parse, const config_setting_t *root, struct listener_ro
 		if (rows[i].scope == TABLE_LISTENER && setting != NULL)
 			tops->bad[i] = !value_set(parse, &rows[i], setting, &scratch);
 	}
-	config_listener_clear(&scratch);
+	release_listener(&scratch);
 }
 
 static struct config_listener *
@@ -587,7 +584,7 @@ parse_listeners(struct parse *parse, const config_setting_t *root)
 			parse_named_listeners(parse, root, group, rows);
 		else
 			parse_main_listener(parse, root, rows);
-		check_collisions(parse, rows, root);
+		check_collisions(parse, rows);
 	}
 	free(rows);
 }
@@ -602,7 +599,8 @@ sink_index(const struct config *config, const char *name)
 	return -1;
 }
 
-/* Names of sinks into places; only once all of them are known to be good. */
+/* What can only be done once everything is known to be good: names of sinks into
+ * places, framings made ready. */
 static void
 resolve(struct parse *parse)
 {
@@ -612,7 +610,7 @@ resolve(struct parse *parse)
 		struct config_listener *listener = &config->listeners[i];
 
 		listener->deliver_to = calloc(listener->deliver.count, sizeof *listener->deliver_to);
-		if (listener->deliver_to == NULL) {
+		if (listener->deliver_to == NULL || framing_prepare(&listener->framing) == -1) {
 			no_memory(parse);
 			return;
 		}
@@ -638,8 +636,10 @@ parse_text(struct parse *parse)
 		if (report_is_empty(parse->report))
 			resolve(parse);
 	} else {
+		const char *text = config_error_text(&tree);
+
 		parse_error_at(parse, (unsigned)config_error_line(&tree), "%s, here or just before",
-			       config_error_text(&tree));
+			       text == NULL ? "syntax error" : text);
 	}
 	config_destroy(&tree);
 }

@@ -265,8 +265,9 @@ write_json_small(const struct envelope *envelope, const struct message *message,
 		 struct output *output)
 {
 	size_t size = (size_t)message->size;
+	const unsigned char *data = size > 0 ? message->data : (const unsigned char *)"";
 	struct utf8 state = { 0 };
-	bool utf8 = utf8_feed(&state, message->data, size) && utf8_is_whole(&state);
+	bool utf8 = utf8_feed(&state, data, size) && utf8_is_whole(&state);
 	char *start = output_reserve(output, envelope->head_len + envelope->tail_len + RECORD_MAX +
 						 JSON_ESCAPED_MAX(size));
 	char *to;
@@ -275,11 +276,11 @@ write_json_small(const struct envelope *envelope, const struct message *message,
 		return -1;
 	to = put_head(start, envelope, message, utf8);
 	if (utf8) {
-		to += json_escape(to, message->data, size);
+		to += json_escape(to, data, size);
 	} else {
 		struct json_base64 base64 = { 0 };
 
-		to += json_base64(&base64, to, message->data, size);
+		to += json_base64(&base64, to, data, size);
 		to += json_base64_end(&base64, to);
 	}
 	to = put_literal(to, "\"}\n");

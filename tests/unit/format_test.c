@@ -220,10 +220,10 @@ END_TEST
 START_TEST(text_record)
 {
 	add("This is a test<EOF>", 19);
-	add("\x1b[2J\xc2\x9b\xff\ttab\n\\", 14);
+	add("\x1b[2J\xc2\x9b\xff\ttab\n\\", 13);
 	add("", 0);
 	expect_text(FORMAT_TEXT, "Read 19 bytes from socket.\n Data : This is a test<EOF>\n"
-				 "Read 14 bytes from socket.\n Data : "
+				 "Read 13 bytes from socket.\n Data : "
 				 "\\x1B[2J\\xC2\\x9B\\xFF\ttab\n\\\n"
 				 "Read 0 bytes from socket.\n Data : \n");
 }

@@ -1,0 +1,152 @@
+/*
+ * dump: the effective configuration, as a file.
+ *
+ * All that the table knows is printed, each listener and sink in full, so that
+ * what is read back does not depend on defaults.  Settings that mean nothing
+ * where they are (another framing's) are left out, as the parser refuses them.
+ */
+#include <errno.h>
+
+#include "config/config.h"
+#include "config/table.h"
+#include "config/types.h"
+
+static void
+print_strings(FILE *to, const struct config_strings *strings)
+{
+	fputs("[ ", to);
+	for (size_t i = 0; i < strings->count; i++) {
+		if (i > 0)
+			fputs(", ", to);
+		types_print_string(to, strings->items[i]);
+	}
+	fputs(" ]", to);
+}
+
+/* A string that may be NULL, in base. */
+static const char *
+string(const struct config_row *row, const void *base)
+{
+	return *(char *const *)(const void *)((const char *)base + row->offset);
+}
+
+static void
+print_value(FILE *to, const struct config_row *row, const void *base)
+{
+	const struct config_listener *listener = base;
+	const struct config_log *log = base;
+
+	switch (row->type) {
+	case TABLE_INTEGER:
+		types_print_integer(to, table_get(row, base));
+		break;
+	case TABLE_SIZE:
+		types_print_size(to, table_get(row, base));
+		break;
+	case TABLE_DURATION:
+		types_print_duration(to, table_get(row, base));
+		break;
+	case TABLE_BOOL:
+		fputs(table_get(row, base) != 0 ? "true" : "false", to);
+		break;
+	case TABLE_MODE:
+		types_print_mode(to, (unsigned)table_get(row, base));
+		break;
+	case TABLE_CHOICE:
+		types_print_string(to, row->choices[table_get(row, base)]);
+		break;
+	case TABLE_TARGET:
+		types_print_string(to, log->target == CONFIG_LOG_FILE ? log->path :
+									row->choices[log->target]);
+		break;
+	case TABLE_DELIMITER:
+		types_print_delimiter(to, listener->framing.delimiter, listener->framing.delimiter_len);
+		break;
+	case TABLE_ADDRESSES:
+	case TABLE_SINK_NAMES:
+		print_strings(to, (const void *)((const char *)base + row->offset));
+		break;
+	case TABLE_PATH:
+	case TABLE_SINK_NAME:
+		types_print_string(to, string(row, base));
+		break;
+	case TABLE_GROUP:
+		break;
+	}
+}
+
+static void
+print_row(FILE *to, const char *indent, const struct config_row *row, const void *base)
+{
+	if ((row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL)
+		return;
+	fprintf(to, "%s%s = ", indent, row->name);
+	print_value(to, row, base);
+	fputs(";\n", to);
+}
+
+/* All rows of a scope; of sinks those of the types in the bits. */
+static void
+print_scope(FILE *to, const char *indent, enum table_scope scope, unsigned sink_types, const void *base)
+{
+	const struct config_listener *listener = base;
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct config_row *row = &rows[i];
+
+		if (row->scope != scope || row->type == TABLE_GROUP)
+			continue;
+		if (scope == TABLE_SINK && (row->sink_types & sink_types) == 0)
+			continue;
+		if (scope == TABLE_LISTENER && row->framings != 0 &&
+		    (row->framings & 1U << listener->framing.kind) == 0)
+			continue;
+		print_row(to, indent, row, base);
+	}
+}
+
+/* A spill_directory that is there by default gives way to a spool's own, one that
+ * is given does not: so the default is only remarked on. */
+static void
+print_globals(FILE *to, const struct config *config)
+{
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+
+	for (size_t i = 0; i < count; i++) {
+		const struct config_row *row = &rows[i];
+
+		if (row->scope != TABLE_GLOBAL || row->type == TABLE_GROUP)
+			continue;
+		if (row->offset == offsetof(struct config, spill_directory) &&
+		    !config->spill_directory_given)
+			print_row(to, "# by default: ", row, config);
+		else
+			print_row(to, "", row, config);
+	}
+}
+
+int
+config_dump(const struct config *config, FILE *to)
+{
+	errno = 0;
+	print_globals(to, config);
+	fputs("log = {\n", to);
+	print_scope(to, "\t", TABLE_LOG, 0, &config->log);
+	fputs("};\nlisteners = {\n", to);
+	for (size_t i = 0; i < config->n_listeners; i++) {
+		fprintf(to, "\t%s = {\n", config->listeners[i].name);
+		print_scope(to, "\t\t", TABLE_LISTENER, 0, &config->listeners[i]);
+		fputs("\t};\n", to);
+	}
+	fputs("};\nsinks = {\n", to);
+	for (size_t i = 0; i < config->n_sinks; i++) {
+		fprintf(to, "\t%s = {\n", config->sinks[i].name);
+		print_scope(to, "\t\t", TABLE_SINK, 1U << config->sinks[i].type, &config->sinks[i]);
+		fputs("\t};\n", to);
+	}
+	fputs("};\n", to);
+	return fflush(to) == EOF || ferror(to) ? -1 : 0;
+}

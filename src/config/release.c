@@ -1,0 +1,47 @@
+/*
+ * release: see release.h.
+ *
+ * What was never filled in is all zero, so half a configuration is no special case.
+ */
+#include "config/release.h"
+
+#include <stdlib.h>
+
+static void
+release_strings(struct config_strings *strings)
+{
+	for (size_t i = 0; i < strings->count; i++)
+		free(strings->items[i]);
+	free(strings->items);
+}
+
+void
+release_listener(struct config_listener *listener)
+{
+	free(listener->name);
+	release_strings(&listener->address);
+	framing_clear(&listener->framing);
+	free(listener->incomplete);
+	release_strings(&listener->deliver);
+	free(listener->deliver_to);
+}
+
+void
+release_config(struct config *config)
+{
+	for (size_t i = 0; i < config->n_listeners; i++)
+		release_listener(&config->listeners[i]);
+	for (size_t i = 0; i < config->n_sinks; i++) {
+		free(config->sinks[i].name);
+		free(config->sinks[i].path);
+		free(config->sinks[i].directory);
+	}
+	free(config->listeners);
+	free(config->sinks);
+	release_strings(&config->files);
+	free(config->file);
+	free(config->pid_file);
+	free(config->spill_directory);
+	free(config->log.path);
+	free(config);
+}
