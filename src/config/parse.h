@@ -29,4 +29,16 @@ void parse_text(struct parse *parse);
 void parse_error_at(struct parse *parse, unsigned line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Of a group; parse_member gives NULL where there is none of that name, or no group. */
+config_setting_t *parse_element(const config_setting_t *group, int i);
+const config_setting_t *parse_member(const config_setting_t *group, const char *name);
+
+/* These report what they find wrong. */
+bool parse_is_group(struct parse *parse, const config_setting_t *setting, const char *expected);
+bool parse_check_name(struct parse *parse, const config_setting_t *setting, const char *what);
+
+/* A setting that none of the scopes has (a bit for each), nor sinks of these types. */
+void parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned scopes,
+		   unsigned sink_types);
+
 #endif

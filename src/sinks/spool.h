@@ -38,7 +38,6 @@ struct spool_group {
 	const struct config_sink *config;
 	bool unnamed;    /* files without a name can be made and linked */
 	dev_t device;    /* the spool's */
-	int root;        /* DIRECTORY, for syncfs */
 	int new;
 	int tmp;
 	unsigned count;
@@ -70,6 +69,11 @@ void spool_group_clear(struct spool_group *group);
 
 /* Writes and syncs a byte, to see whether the trouble is over.  0, or -1 with errno. */
 int spool_group_try(struct spool_group *group);
+
+/* Whether the message's body is a file that this spool gives a name instead of copying
+ * it: it lies on its filesystem, and no other sink reads or names it. */
+bool spool_group_links(const struct spool_group *group, const struct batch *batch,
+		       const struct message *message);
 
 /* ID.LISTENER.PEER */
 void spool_name(const struct batch *batch, const struct message *message,

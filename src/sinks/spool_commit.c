@@ -126,9 +126,9 @@ write_message(struct spool_group *group, struct spool_file *file)
 	return n == 0 ? 0 : -1;
 }
 
-/* A file that no other sink reads or links, and that lies where the spool does. */
-static bool
-body_is_ours(const struct spool_group *group, const struct batch *batch, const struct message *message)
+bool
+spool_group_links(const struct spool_group *group, const struct batch *batch,
+		  const struct message *message)
 {
 	const struct body *body = message->body;
 
@@ -169,7 +169,7 @@ spool_group_add(struct spool_group *group, const struct batch *batch, struct mes
 	file->borrowed = file->synced = file->linked = false;
 	file->fd = -1;
 	spool_name(batch, message, file->name);
-	if (body_is_ours(group, batch, message)) {
+	if (spool_group_links(group, batch, message)) {
 		file->fd = message->body->file;
 		file->borrowed = true;
 	} else if (file_open(group, file) == -1) {
@@ -220,7 +220,7 @@ sync_data(struct spool_group *group)
 		sync_each(group, false);
 		return;
 	}
-	if (fault_syncfs(group->root) == 0)
+	if (fault_syncfs(group->new) == 0)
 		return;
 	for (file = group->files; file < end; file++)
 		if (file->error == 0 && !file->borrowed)
@@ -315,26 +315,36 @@ spool_group_clear(struct spool_group *group)
 	group->count = 0;
 }
 
+/* Whether the error says that the filesystem (or a system without /proc) cannot do it,
+ * and not that it is full or broken at the moment. */
+static bool
+is_lacking(int error)
+{
+	return error == EOPNOTSUPP || error == EISDIR || error == ENOENT || error == EINVAL ||
+	       error == EPERM || error == EXDEV || error == ENOSYS || error == EMLINK;
+}
+
 bool
 spool_group_probe(struct spool_group *group)
 {
 	char path[32], name[64];
 	struct timespec now;
 	int fd = fault_openat(group->tmp, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
-	bool linked;
+	bool linked, lacking;
 
 	if (fd == -1)
-		return false;
+		return !is_lacking(errno);
 	clock_gettime(CLOCK_REALTIME, &now);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	snprintf(name, sizeof(name), ".probe-%ld-%lld%09ld", (long)getpid(), (long long)now.tv_sec,
 		 now.tv_nsec);
 	linked = fault_linkat(AT_FDCWD, path, group->tmp, name, AT_SYMLINK_FOLLOW) == 0;
+	lacking = !linked && is_lacking(errno);
 	if (linked && fault_unlinkat(group->tmp, name, 0) == -1)
 		log_event(LOG_LEVEL_WARNING, "spool-left", "%s/tmp/%s: %s", group->config->directory,
 			  name, strerror(errno));
 	fault_close(fd); /* nothing was written to it */
-	return linked;
+	return !lacking;
 }
 
 int
@@ -344,7 +354,7 @@ spool_group_try(struct spool_group *group)
 	int result, error;
 
 	file->borrowed = false;
-	snprintf(file->name, sizeof(file->name), ".try");
+	snprintf(file->name, sizeof(file->name), ".try-%p", (void *)group);
 	if (file_open(group, file) == -1)
 		return -1;
 	result = write_all(file->fd, (const unsigned char *)"", 1);
@@ -352,7 +362,7 @@ spool_group_try(struct spool_group *group)
 		/* Takes what syncfs still has to tell of earlier groups, too. */
 		result = fault_fdatasync(file->fd);
 		if (result == 0)
-			result = fault_syncfs(group->root);
+			result = fault_syncfs(group->new);
 		if (result == 0)
 			result = fault_fsync(group->new);
 	}
@@ -379,32 +389,35 @@ spool_group_open(struct spool_group *group, const struct config_sink *config)
 {
 	struct stat st;
 
-	*group = (struct spool_group){.config = config, .root = -1, .new = -1, .tmp = -1};
+	*group = (struct spool_group){.config = config, .new = -1, .tmp = -1};
 	group->files = memory_alloc(sizeof(*group->files) * SPOOL_FILES);
 	group->scratch = memory_alloc(SPOOL_SCRATCH);
 	if (group->files == NULL || group->scratch == NULL) {
 		errno = ENOMEM;
 		return -1;
 	}
-	group->root = open_directory(config->directory, ".");
-	if (group->root == -1 || (group->new = open_directory(config->directory, "new")) == -1 ||
-	    (group->tmp = open_directory(config->directory, "tmp")) == -1 ||
-	    fault_fstat(group->new, &st) == -1)
+	group->new = open_directory(config->directory, "new");
+	group->tmp = open_directory(config->directory, "tmp");
+	if (group->new == -1 || group->tmp == -1 || fault_fstat(group->new, &st) == -1)
 		return -1;
 	group->device = st.st_dev;
+	if (fault_fstat(group->tmp, &st) == -1)
+		return -1;
+	if (st.st_dev != group->device) {
+		errno = EXDEV;
+		return -1;
+	}
 	return 0;
 }
 
 void
 spool_group_close(struct spool_group *group)
 {
-	if (group->root != -1)
-		fault_close(group->root);
 	if (group->new != -1)
 		fault_close(group->new);
 	if (group->tmp != -1)
 		fault_close(group->tmp);
 	memory_free(group->files);
 	memory_free(group->scratch);
-	*group = (struct spool_group){.root = -1, .new = -1, .tmp = -1};
+	*group = (struct spool_group){.new = -1, .tmp = -1};
 }
