@@ -137,7 +137,7 @@ open_log(struct daemon *d, bool background)
 	enum log_target target = targets[log->target];
 
 	/* In the background nobody reads standard error. */
-	if (background && target == LOG_TARGET_STDERR)
+	if (background && (target == LOG_TARGET_STDERR || target == LOG_TARGET_JOURNAL))
 		target = LOG_TARGET_SYSLOG;
 	if (log_open(target, log->path, (enum log_level)log->level, log->json) == 0)
 		return 0;

@@ -250,16 +250,6 @@ way_of(int fd)
 	return S_ISREG(st.st_mode) ? WAY_FILE : WAY_POLL;
 }
 
-/* The terminal once more, opened so that a write to it never waits: poll(2) says that
- * there is room, but not how much.  -1: it cannot be opened. */
-static int
-open_terminal(void)
-{
-	if (!isatty(STDERR_FILENO))
-		return -1;
-	return open("/proc/self/fd/2", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-}
-
 static void
 leave_target(void)
 {
@@ -291,10 +281,7 @@ enter_target(enum log_target target, int file)
 	case LOG_TARGET_STDERR:
 	case LOG_TARGET_JOURNAL:
 		state.prefix = target == LOG_TARGET_JOURNAL || is_journal(STDERR_FILENO);
-		state.fd = open_terminal();
-		state.owned = state.fd != -1;
-		if (!state.owned)
-			state.fd = STDERR_FILENO;
+		state.fd = STDERR_FILENO;
 		break;
 	}
 	state.way = way_of(state.fd);

@@ -110,7 +110,6 @@ belongs(const char *name)
 	return "";
 }
 
-/* scopes: a bit for each that the setting could have been in. */
 void
 parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned scopes, unsigned sink_types)
 {
@@ -130,7 +129,6 @@ parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned sco
 		    nearest.best == NULL ? belongs(name) : "");
 }
 
-/* A group that is a row's and holds rows of one scope. */
 static void
 parse_log(struct parse *parse, const config_setting_t *root)
 {

@@ -214,6 +214,9 @@ source_read(struct source *source, const char *file, struct report *report)
 		return false;
 	}
 	source_read_file(&reader, file, NULL);
+	/* libconfig takes no comment for one that lacks its newline. */
+	if (putc('\n', reader.out) == EOF)
+		report->no_memory = true;
 	if (fclose(reader.out) == EOF)
 		report->no_memory = true;
 	return !reader.broken && !report->no_memory;

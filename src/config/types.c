@@ -168,10 +168,10 @@ types_delimiter(const char *text, unsigned char *bytes, size_t *len)
 		}
 		text++;
 		if (!escape(&text, &bytes[(*len)++]))
-			return "a backslash that begins none of \\\\a \\\\b \\\\f \\\\n \\\\r \\\\t "
+			return "has a backslash that begins none of \\\\a \\\\b \\\\f \\\\n \\\\r \\\\t "
 			       "\\\\v \\\\xNN \\\\NNN; a backslash itself is written \\\\\\\\";
 	}
-	return *len == 0 ? "empty" : NULL;
+	return *len == 0 ? "is empty; expected at least one byte" : NULL;
 }
 
 static void

@@ -253,8 +253,7 @@ put_delimiter(struct parse *parse, const struct config_row *row, const config_se
 		free(bytes);
 		if (why == NULL)
 			return fail(parse, row, setting, "");
-		parse_error(parse, setting, "\"%s\" is %s%s", row->name, *text == '\0' ? "" : "with ",
-			    why);
+		parse_error(parse, setting, "\"%s\" %s", row->name, why);
 		return false;
 	}
 	listener->framing.delimiter = bytes;

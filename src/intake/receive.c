@@ -308,12 +308,10 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 			else
 				failure = grow_by_step(c, &step, chunk);
 			break;
-		case FRAMING_TOO_LARGE:
-			failure = ENDED_TOO_LARGE;
-			why = step.why;
-			break;
 		default:
-			failure = ENDED_MALFORMED;
+			(void)grow_by_step(c, &step, chunk); /* for those who put it aside */
+			failure = step.verdict == FRAMING_TOO_LARGE ? ENDED_TOO_LARGE
+								    : ENDED_MALFORMED;
 			why = step.why;
 			break;
 		}

@@ -57,6 +57,7 @@ struct spool {
 	pthread_mutex_t space_lock;
 	uint64_t space_checked;
 	uint64_t space; /* bytes that may be written before the next look */
+	bool low;       /* then a little more than min_free must be free again */
 	struct writer writers[WRITERS];
 };
 
@@ -102,6 +103,8 @@ spool_take_space(struct writer *writer, uint64_t size)
 	    (spool->space < cost + BLOCK && now - spool->space_checked >= SPACE_RECHECK)) {
 		if (fault_fstatvfs(writer->group.new, &st) == 0) {
 			free = (uint64_t)st.f_bavail * st.f_frsize;
+			if (spool->low)
+				least += least / 16;
 			spool->space = free > least ? free - least : 0;
 			spool->space_checked = now;
 		} else {
@@ -111,7 +114,9 @@ spool_take_space(struct writer *writer, uint64_t size)
 	if (result == 0) {
 		if (spool->space >= cost + BLOCK) {
 			spool->space -= cost + BLOCK;
+			spool->low = false;
 		} else {
+			spool->low = true;
 			errno = ENOSPC;
 			result = -1;
 		}
@@ -139,7 +144,7 @@ writer_commit(struct writer *writer)
 		spool_failed(writer, &writer->owners[file->owner], file->message, file->what,
 			     file->error);
 	}
-	if (failed < group->count && failed == 0)
+	if (group->count > 0 && failed == 0)
 		spool_works(writer);
 	spool_group_clear(group);
 	for (i = 0; i < writer->n_owners; i++) {
@@ -338,6 +343,7 @@ spool_open(struct sink *sink)
 	atomic_init(&spool->hurried, false);
 	spool->lock = -1;
 	spool->space_checked = spool->space = 0;
+	spool->low = false;
 	pthread_mutex_init(&spool->space_lock, NULL); /* cannot fail with no attributes */
 	for (i = 0; i < WRITERS; i++)
 		spool->writers[i] = (struct writer){.group = {.new = -1, .tmp = -1}};

@@ -225,9 +225,10 @@ START_TEST(stalled_connections)
 
 	ck_assert_ptr_nonnull(polled);
 	ck_assert_ptr_nonnull(began);
-	measure_latency(daemon, "alone", &quiet);
-	before = daemon_memory(daemon);
 	descriptors = daemon_descriptors(daemon);
+	measure_latency(daemon, "alone", &quiet);
+	daemon_wait_descriptors(daemon, descriptors);
+	before = daemon_memory(daemon);
 	asked = daemon_count_log(daemon, NULL, NULL);
 	for (i = 0; i < n; i++) {
 		polled[i] = (struct pollfd){ .fd = client_connect(address), .events = POLLIN };

@@ -113,6 +113,19 @@ START_TEST(client_gone_while_printed)
 }
 END_TEST
 
+/* For half a second the daemon has nothing to do. */
+static void
+expect_quiet(struct daemon *daemon, const char *while_what)
+{
+	double processor = daemon_processor(daemon), began = harness_now();
+
+	while (harness_now() < began + 0.5)
+		harness_pause();
+	processor = daemon_processor(daemon) - processor;
+	harness_note("%.2f s of processor time in 0.5 s while %s", processor, while_what);
+	ck_assert_double_lt(processor, 0.15);
+}
+
 /* Sends these bytes over and over until the kernel takes no more for a second;
  * how many it took.  More than `most` is a failure. */
 static size_t
@@ -153,7 +166,9 @@ START_TEST(max_in_flight)
 	harness_note("reading stopped with %zu bytes sent", i);
 	expect_growth(daemon, before, 8);
 	ck_assert_uint_gt(daemon_descriptors(daemon), descriptors);
+	expect_quiet(daemon, "reading is paused");
 	client_reset(fd);
+	expect_quiet(daemon, "a paused client is gone");
 	daemon_wait_descriptors(daemon, descriptors);
 
 	/* One that closes in order is served to the end. */
@@ -163,6 +178,7 @@ START_TEST(max_in_flight)
 		client_send(fd, line, 9);
 	}
 	client_finish(fd);
+	expect_quiet(daemon, "a paused client has closed its side");
 	i = 0;
 	do {
 		memmove(bytes, bytes + 1, 9);

@@ -420,7 +420,7 @@ START_TEST(a_full_socket)
 }
 END_TEST
 
-/* A terminal that nobody reads takes some kilobytes, and then less than a line. */
+/* A terminal that nobody reads takes some kilobytes, and then no more. */
 START_TEST(a_full_terminal)
 {
 	struct termios settings;

@@ -1,0 +1,22 @@
+/*
+ * file: what the file sink (file.c) asks of a file's end (file_tail.c).
+ */
+#ifndef SINKS_FILE_H
+#define SINKS_FILE_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "message/format.h"
+
+/* Where the last whole record of a file of len bytes ends: len, unless a crash tore
+ * the last one.  *ours: whether what follows looks like the beginning of a record.
+ * -1: errno. */
+off_t file_tail_find(int fd, off_t len, enum format format, bool *ours);
+
+/* Makes a file len bytes long, durably: what was appended is gone, and the last
+ * block, of which a failed sync may have lost the older part too, is written anew.
+ * 0, or -1 with errno. */
+int file_tail_mend(int fd, off_t len, bool sync);
+
+#endif
