@@ -29,19 +29,20 @@ packages_missing() {
 	done
 }
 
-# apt_get ARGUMENT...: apt-get, as root, quietly; what it said is shown when it fails.
+# apt_get ARGUMENT...: apt-get, as root, without questions.
 apt_get() {
 	set -- apt-get -qq -y -o Dpkg::Use-Pty=0 -o DPkg::Lock::Timeout=300 "$@"
 	if [ "$(id -u)" -eq 0 ]; then
 		set -- env DEBIAN_FRONTEND=noninteractive "$@"
 	elif ! command -v sudo >/dev/null 2>&1; then
+		echo 'neither root nor sudo'
 		return 1
-	elif [ -t 0 ]; then
+	elif [ -t 2 ]; then
 		set -- sudo env DEBIAN_FRONTEND=noninteractive "$@"
 	else
 		set -- sudo -n env DEBIAN_FRONTEND=noninteractive "$@"
 	fi
-	"$@" >&2
+	"$@"
 }
 
 # packages_install PACKAGE...: installs what is missing of them, where there is
@@ -51,9 +52,12 @@ packages_install() {
 	missing=$(packages_missing "$@")
 	[ -n "$missing" ] || return 0
 	say "installing $missing"
+	mkdir -p "$top/build"
 	# shellcheck disable=SC2086 # a list of words
-	apt_get install --no-install-recommends $missing 2>/dev/null ||
-		{ apt_get update && apt_get install --no-install-recommends $missing; }
+	apt_get install --no-install-recommends $missing >"$top/build/apt.log" 2>&1 ||
+		{ quietly "$top/build/apt.log" apt_get update &&
+			quietly "$top/build/apt.log" \
+				apt_get install --no-install-recommends $missing; }
 }
 
 packages_build='autoconf automake gcc libc6-dev libconfig-dev libevent-dev make pkg-config'

@@ -238,6 +238,26 @@ wants_local(const struct config_sink *sink)
 	return sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON;
 }
 
+/* Large messages go straight to where a spool can give them a name. */
+static int
+choose_spill(struct daemon *d, struct listener_group *group)
+{
+	const struct config_listener *config = group->config;
+	size_t i;
+
+	for (i = 0; i < config->deliver.count; i++) {
+		const struct config_sink *sink = &d->config->sinks[config->deliver_to[i]];
+
+		if (sink->type != CONFIG_SINK_SPOOL)
+			continue;
+		group->spill_mode = sink->mode;
+		return asprintf(&group->spill_directory, "%s/tmp", sink->directory) == -1 ? -1 : 0;
+	}
+	group->spill_mode = 0600;
+	group->spill_directory = strdup(d->config->spill_directory);
+	return group->spill_directory == NULL ? -1 : 0;
+}
+
 static int
 open_group(struct daemon *d, struct listener_group *group, const struct config_listener *config)
 {
@@ -245,8 +265,6 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 	int code;
 
 	*group = (struct listener_group){.config = config, .n_members = d->n_workers};
-	group->spill_directory = d->config->spill_directory;
-	group->spill_mode = 0600;
 	code = socket_set_open(&group->sockets, config, d->n_workers);
 	if (code != 0)
 		return code;
@@ -255,7 +273,7 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 		return EX_OSERR;
 	group->deliver = calloc(config->deliver.count, sizeof(*group->deliver));
 	group->members = calloc(d->n_workers, sizeof(*group->members));
-	if (group->deliver == NULL || group->members == NULL)
+	if (group->deliver == NULL || group->members == NULL || choose_spill(d, group) == -1)
 		return EX_OSERR;
 	for (i = 0; i < config->deliver.count; i++) {
 		group->deliver[i] = d->sinks[config->deliver_to[i]];
@@ -576,6 +594,7 @@ clean_up(struct daemon *d)
 	for (k = 0; k < d->n_groups; k++) {
 		socket_set_close(&d->groups[k].sockets);
 		limits_clear(&d->groups[k].limits);
+		free(d->groups[k].spill_directory);
 		free(d->groups[k].deliver);
 		free(d->groups[k].members);
 	}

@@ -241,18 +241,18 @@ parse_sink(struct parse *parse, const config_setting_t *group, struct config_sin
 static void
 check_paths(struct parse *parse, const config_setting_t *group)
 {
-	struct config *config = parse->config;
+	const struct config_sink *sinks = parse->config->sinks, *a, *b;
 
-	for (size_t i = 0; i < config->n_sinks; i++) {
-		for (size_t j = 0; j < i && config->sinks[i].path != NULL; j++) {
-			if (config->sinks[i].path == NULL ||
-			    strcmp(config->sinks[j].path, config->sinks[i].path) != 0)
+	for (size_t i = 0; i < parse->config->n_sinks; i++) {
+		for (size_t j = 0; j < i; j++) {
+			a = &sinks[i];
+			b = &sinks[j];
+			if (a->path == NULL || b->path == NULL || strcmp(a->path, b->path) != 0)
 				continue;
-			parse_error(parse, parse_member(parse_member(group, config->sinks[i].name), "path"),
+			parse_error(parse, parse_member(parse_member(group, a->name), "path"),
 				    "sink \"%s\" appends to the file of sink \"%s\" (%s:%d); "
-				    "expected a file of its own", config->sinks[i].name,
-				    config->sinks[j].name, config->sinks[j].place.file,
-				    config->sinks[j].place.line);
+				    "expected a file of its own", a->name, b->name, b->place.file,
+				    b->place.line);
 			break;
 		}
 	}

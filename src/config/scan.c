@@ -297,11 +297,13 @@ scan_bracket(struct reader *reader, struct frame *frame)
 		return;
 	}
 	reader->last = TOKEN_OPEN;
-	if (reader->n_open == SOURCE_NESTING_MAX)
+	if (reader->n_open == SOURCE_NESTING_MAX) {
 		scan_fail(reader, frame, "syntax error: groups and lists are nested more than %d deep",
-		     SOURCE_NESTING_MAX);
-	else
-		reader->open[reader->n_open++] = c;
+			  SOURCE_NESTING_MAX);
+	} else {
+		reader->open[reader->n_open] = c;
+		reader->open_line[reader->n_open++] = reader->line;
+	}
 }
 
 void

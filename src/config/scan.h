@@ -40,7 +40,8 @@ struct reader {
 	size_t size;   /* read so far */
 	unsigned n_includes;
 	enum token last;
-	char open[SOURCE_NESTING_MAX]; /* brackets */
+	char open[SOURCE_NESTING_MAX]; /* brackets ... */
+	unsigned open_line[SOURCE_NESTING_MAX]; /* ... and their lines */
 	size_t n_open;
 	bool broken;
 };

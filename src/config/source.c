@@ -201,39 +201,6 @@ source_read_file(struct reader *reader, const char *path, const struct frame *up
 	free(frame.bytes);
 }
 
-bool
-source_read(struct source *source, const char *file, struct report *report)
-{
-	struct reader reader = { .source = source, .report = report, .line = 1 };
-	size_t size;
-
-	*source = (struct source){0};
-	reader.out = open_memstream(&source->text, &size);
-	if (reader.out == NULL) {
-		report->no_memory = true;
-		return false;
-	}
-	source_read_file(&reader, file, NULL);
-	/* libconfig takes no comment for one that lacks its newline. */
-	if (putc('\n', reader.out) == EOF)
-		report->no_memory = true;
-	if (fclose(reader.out) == EOF)
-		report->no_memory = true;
-	return !reader.broken && !report->no_memory;
-}
-
-void
-source_clear(struct source *source)
-{
-	for (size_t i = 0; i < source->files.count; i++)
-		free(source->files.items[i]);
-	free(source->files.items);
-	free(source->segments);
-	free(source->wide);
-	free(source->text);
-	*source = (struct source){0};
-}
-
 struct config_place
 source_place(const struct source *source, unsigned line)
 {
@@ -253,6 +220,56 @@ source_place(const struct source *source, unsigned line)
 		line = segment->line;
 	return (struct config_place){ source->files.items[segment->file],
 				      segment->first + (int)(line - segment->line) };
+}
+
+/* Said here because libconfig names the end of the file, whatever is missing there. */
+static void
+check_brackets(struct reader *reader)
+{
+	struct config_place place;
+	unsigned line;
+
+	if (reader->broken || reader->n_open == 0)
+		return;
+	line = reader->open_line[reader->n_open - 1];
+	place = source_place(reader->source, line);
+	report_add(reader->report, line, place.file, place.line,
+		   "syntax error: the %c that stands here has no end", reader->open[reader->n_open - 1]);
+	reader->broken = true;
+}
+
+bool
+source_read(struct source *source, const char *file, struct report *report)
+{
+	struct reader reader = { .source = source, .report = report, .line = 1 };
+	size_t size;
+
+	*source = (struct source){0};
+	reader.out = open_memstream(&source->text, &size);
+	if (reader.out == NULL) {
+		report->no_memory = true;
+		return false;
+	}
+	source_read_file(&reader, file, NULL);
+	check_brackets(&reader);
+	/* libconfig takes no comment for one that lacks its newline. */
+	if (putc('\n', reader.out) == EOF)
+		report->no_memory = true;
+	if (fclose(reader.out) == EOF)
+		report->no_memory = true;
+	return !reader.broken && !report->no_memory;
+}
+
+void
+source_clear(struct source *source)
+{
+	for (size_t i = 0; i < source->files.count; i++)
+		free(source->files.items[i]);
+	free(source->files.items);
+	free(source->segments);
+	free(source->wide);
+	free(source->text);
+	*source = (struct source){0};
 }
 
 bool

@@ -27,13 +27,6 @@
 #include "message/chunk.h"
 #include "worker.h"
 
-#define SECOND UINT64_C(1000000)
-#define LINGER_MOST (30 * SECOND)   /* nginx's lingering_time */
-#define LINGER_SILENCE (5 * SECOND) /* nginx's lingering_timeout */
-#define LINGER_RESET (2 * SECOND)   /* the same where a reset follows */
-#define LINGER_LOOK (10000)         /* between looks whether replies have arrived */
-#define RATE_GRACE (10 * SECOND)    /* min_rate is judged after so long */
-
 static const char *const state_names[] = {
 	[CONNECTION_OPEN] = "open",
 	[CONNECTION_ENDING] = "ending",
@@ -192,7 +185,7 @@ start_lingering(struct connection *c)
 	set_state(c, CONNECTION_LINGERING);
 	connection_resume(c);
 	c->begun = c->heard = clock_now();
-	connection_schedule(c);
+	timeout_schedule(c);
 }
 
 /* Bytes that come after the end are nobody's any more. */
@@ -218,17 +211,15 @@ replies_arrived(const struct connection *c)
 	return ioctl(c->fd, SIOCOUTQ, &queued) == -1 || queued == 0;
 }
 
-static void
-linger_look(struct connection *c, uint64_t now)
+void
+connection_linger(struct connection *c, uint64_t now)
 {
 	bool reset = c->unaccepted || c->dropped;
-	uint64_t silence = c->unaccepted ? LINGER_RESET : LINGER_SILENCE;
 
-	if ((c->fin && replies_arrived(c)) || now >= c->begun + LINGER_MOST ||
-	    now >= c->heard + silence)
+	if ((c->fin && replies_arrived(c)) || now >= timeout_lingering(c))
 		leave(c, reset);
 	else
-		connection_schedule(c);
+		timeout_schedule(c);
 }
 
 void
@@ -247,7 +238,7 @@ connection_advance(struct connection *c)
 			return;
 	}
 	if (reply_unsent(c) > 0) {
-		connection_schedule(c);
+		timeout_schedule(c);
 		return;
 	}
 	if (c->unaccepted && !c->told) {
@@ -265,6 +256,12 @@ connection_advance(struct connection *c)
 	}
 }
 
+bool
+connection_in_progress(const struct connection *c)
+{
+	return c->framing.open || c->body != NULL;
+}
+
 /* Reading and framing are over. */
 static void
 end(struct connection *c)
@@ -276,7 +273,7 @@ end(struct connection *c)
 	c->rest = NULL;
 	c->begun = 0;
 	connection_pause(c);
-	connection_schedule(c);
+	timeout_schedule(c);
 	connection_advance(c);
 }
 
@@ -341,149 +338,11 @@ connection_lost(struct connection *c, const char *why)
 {
 	if (c->state == CONNECTION_DEAD)
 		return;
-	if (c->state == CONNECTION_OPEN && (c->framing.open || c->body != NULL || c->rest != NULL))
+	if (c->state == CONNECTION_OPEN && (connection_in_progress(c) || c->rest != NULL))
 		discard(c, ENDED_RESET, why);
 	else
 		connection_log(LOG_LEVEL_DEBUG, "connection-lost", c, "%s", why);
 	leave(c, true);
-}
-
-/* ------------------------------------------------------------------ timers */
-
-static uint64_t
-earlier(uint64_t a, uint64_t b)
-{
-	return b < a ? b : a;
-}
-
-/* When min_rate is broken if nothing more comes. */
-static uint64_t
-rate_deadline(const struct connection *c)
-{
-	uint64_t rate = c->listener->config->min_rate;
-	uint64_t size = c->body != NULL ? c->body->size : 0;
-	uint64_t judged = c->begun + RATE_GRACE;
-	uint64_t broken = c->begun + (uint64_t)((double)size * 1e6 / (double)rate) + 1;
-
-	return broken > judged ? broken : judged;
-}
-
-static bool
-in_progress(const struct connection *c)
-{
-	return c->framing.open || c->body != NULL;
-}
-
-void
-connection_schedule(struct connection *c)
-{
-	const struct config_listener *config = c->listener->config;
-	uint64_t when = UINT64_MAX;
-
-	switch ((enum connection_state)c->state) {
-	case CONNECTION_DEAD:
-		return;
-	case CONNECTION_LINGERING:
-		when = c->heard + (c->unaccepted ? LINGER_RESET : LINGER_SILENCE);
-		if (c->fin)
-			when = earlier(when, clock_now() + LINGER_LOOK);
-		break;
-	case CONNECTION_ENDING:
-		if (c->unsent > 0 && config->idle_timeout != 0)
-			when = c->heard + config->idle_timeout;
-		break;
-	case CONNECTION_OPEN:
-		if (config->idle_timeout != 0)
-			when = c->heard + config->idle_timeout;
-		if (c->begun != 0 && c->paused_since == 0) {
-			if (config->message_timeout != 0)
-				when = earlier(when, c->begun + config->message_timeout);
-			if (config->min_rate != 0)
-				when = earlier(when, rate_deadline(c));
-			if (config->quiet_timeout != 0)
-				when = earlier(when, c->heard + config->quiet_timeout);
-		}
-		break;
-	}
-	if (when == UINT64_MAX)
-		deadline_clear(&c->listener->intake->deadlines, &c->deadline);
-	else if (c->deadline.slot == 0 || when < c->deadline.when)
-		deadline_set(&c->listener->intake->deadlines, &c->deadline, when);
-	/* A later one than set is found out when that comes. */
-}
-
-/* What the client owes us while we read. */
-static void
-look_while_open(struct connection *c, uint64_t now)
-{
-	const struct config_listener *config = c->listener->config;
-
-	if (c->paused_since == 0 && c->begun != 0) {
-		if (config->quiet_timeout != 0 && now >= c->heard + config->quiet_timeout) {
-			receive_quiet(c);
-			return;
-		}
-		if (config->message_timeout != 0 && now >= c->begun + config->message_timeout) {
-			connection_fail(c, ENDED_TIMEOUT, "not complete within message_timeout");
-			return;
-		}
-		if (config->min_rate != 0 && now >= rate_deadline(c)) {
-			connection_fail(c, ENDED_TIMEOUT, "slower than min_rate");
-			return;
-		}
-	}
-	if (config->idle_timeout == 0 || now < c->heard + config->idle_timeout)
-		return;
-	if (c->unsent > 0) {
-		size_t before = c->unsent;
-
-		reply_on_drained(c);
-		if (c->unsent < before) /* it takes its replies, if slowly */
-			c->heard = now;
-		else
-			connection_lost(c, "it does not read its replies");
-	} else if (c->in_flight > 0 || c->paused_since != 0) {
-		c->heard = now; /* the wait is ours */
-	} else if (in_progress(c)) {
-		connection_fail(c, ENDED_TIMEOUT, "nothing received for idle_timeout");
-	} else {
-		connection_log(LOG_LEVEL_DEBUG, "connection-idle", c, "nothing received for idle_timeout");
-		connection_end(c);
-	}
-}
-
-void
-connection_on_deadline(struct deadline *deadline)
-{
-	struct connection *c =
-		(struct connection *)((char *)deadline - offsetof(struct connection, deadline));
-	uint64_t now = clock_now();
-
-	switch ((enum connection_state)c->state) {
-	case CONNECTION_OPEN:
-		look_while_open(c, now);
-		break;
-	case CONNECTION_ENDING:
-		if (c->unsent > 0 && now >= c->heard + c->listener->config->idle_timeout) {
-			size_t before = c->unsent;
-
-			reply_on_drained(c);
-			if (c->state != CONNECTION_ENDING)
-				return;
-			if (c->unsent >= before) {
-				connection_lost(c, "it does not read its replies");
-				return;
-			}
-			c->heard = now;
-		}
-		break;
-	case CONNECTION_LINGERING:
-		linger_look(c, now);
-		return;
-	case CONNECTION_DEAD:
-		return;
-	}
-	connection_schedule(c);
 }
 
 /* ------------------------------------------------------------------ events */
@@ -532,7 +391,7 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 	c->reading = false; /* by libevent */
 	if (c->state == CONNECTION_LINGERING) {
 		linger_read(c);
-		linger_look(c, clock_now());
+		connection_linger(c, clock_now());
 	} else if (c->state == CONNECTION_OPEN && c->paused_since == 0) {
 		receive_run(c);
 	}
@@ -594,15 +453,15 @@ connection_stop(struct connection *c)
 		return;
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */
-		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || in_progress(c));
+		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || connection_in_progress(c));
 		return;
 	}
 	if (c->state == CONNECTION_OPEN && c->paused_since == 0)
 		receive_run(c); /* what has arrived is not turned away */
 	if (c->state != CONNECTION_OPEN)
 		return;
-	if (level == INTAKE_ABORT && (in_progress(c) || c->rest != NULL))
+	if (level == INTAKE_ABORT && (connection_in_progress(c) || c->rest != NULL))
 		connection_fail(c, ENDED_SHUTDOWN, "the daemon stops");
-	else if (level == INTAKE_ABORT || (!in_progress(c) && c->rest == NULL && c->in_flight == 0))
+	else if (level == INTAKE_ABORT || (!connection_in_progress(c) && c->rest == NULL && c->in_flight == 0))
 		connection_end(c);
 }

@@ -12,7 +12,8 @@
  *              that no reset of ours destroys what it has not read yet
  *   dead       the network side is gone; waits for the sinks
  *
- * connection.c holds its life, receive.c the way in, reply.c the way out.
+ * connection.c holds its life, receive.c the way in, reply.c the way out,
+ * timeout.c what it owes us by when.
  */
 #ifndef INTAKE_CONNECTION_H
 #define INTAKE_CONNECTION_H
@@ -97,14 +98,16 @@ void connection_resume(struct connection *connection);
  * one, and the connection is lost. */
 bool connection_buffer(struct connection *connection);
 
-/* Sets the timer to what is due first. */
-void connection_schedule(struct connection *connection);
-
 /* The worker is to stop: ends where no message is in progress. */
 void connection_stop(struct connection *connection);
 
-/* Called when the timer is due; for the intake. */
-void connection_on_deadline(struct deadline *deadline);
+/* Whether a lingering connection can go. */
+void connection_linger(struct connection *connection, uint64_t now);
+
+/* Whether part of a message has been received. */
+bool connection_in_progress(const struct connection *connection);
+
+/* For the intake. */
 void connection_free(struct connection *connection);
 
 void connection_log(enum log_level level, const char *event, const struct connection *connection,
@@ -126,6 +129,15 @@ void receive_put_aside(struct connection *connection, enum ended reason);
 
 /* Moves the message in progress out of memory.  0, or -1 with errno. */
 int receive_spill(struct connection *connection);
+
+/* timeout.c */
+
+/* Sets the connection's timer to what is due first. */
+void timeout_schedule(struct connection *connection);
+void timeout_on_deadline(struct deadline *deadline);
+
+/* When a lingering connection ends. */
+uint64_t timeout_lingering(const struct connection *connection);
 
 /* reply.c */
 

@@ -225,7 +225,7 @@ intake_open(struct intake *intake, struct worker *worker, struct listener_group 
 	intake->listeners = calloc(n_groups, sizeof(*intake->listeners));
 	if (intake->scratch == NULL || intake->replies == NULL || intake->burial == NULL ||
 	    intake->hunger == NULL || intake->summary == NULL || intake->listeners == NULL ||
-	    deadlines_open(&intake->deadlines, base, connection_on_deadline) == -1)
+	    deadlines_open(&intake->deadlines, base, timeout_on_deadline) == -1)
 		return -1;
 	for (i = 0; i < n_groups; i++) {
 		intake->n_listeners++;

@@ -34,7 +34,7 @@ struct listener_group {
 	struct limits limits;
 	struct sink **deliver; /* config->deliver.count of them */
 	struct sink *incomplete;
-	const char *spill_directory; /* where its large messages wait */
+	char *spill_directory; /* where its large messages wait; owned */
 	mode_t spill_mode;
 	bool wants_local;          /* a sink records the local address */
 	struct listener **members; /* one a worker */

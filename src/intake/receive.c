@@ -451,7 +451,7 @@ run(struct connection *c, unsigned turns)
 		connection_resume(c);
 		go_on_later(c);
 	}
-	connection_schedule(c);
+	timeout_schedule(c);
 }
 
 void

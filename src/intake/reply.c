@@ -124,7 +124,7 @@ send_replies(struct connection *c, struct evbuffer *out)
 		return;
 	}
 	account(c);
-	connection_schedule(c);
+	timeout_schedule(c);
 }
 
 /* Counts a batch's outcomes and puts its replies together.  -1: no memory. */

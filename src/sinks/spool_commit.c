@@ -280,11 +280,46 @@ withdraw(struct spool_group *group, struct spool_file *file)
 			  group->config->directory, file->name, strerror(errno));
 }
 
+static int
+open_directory(const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return fault_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* After a failure: the directories may have been moved away and made again. */
+static void
+refresh(struct spool_group *group)
+{
+	int new = open_directory(group->config->directory, "new");
+	int tmp = open_directory(group->config->directory, "tmp");
+
+	if (new != -1 && tmp != -1) {
+		int swap = group->new;
+
+		group->new = new;
+		new = swap;
+		swap = group->tmp;
+		group->tmp = tmp;
+		tmp = swap;
+	}
+	if (new != -1)
+		fault_close(new); /* directories have nothing to lose */
+	if (tmp != -1)
+		fault_close(tmp);
+}
+
 void
 spool_group_commit(struct spool_group *group)
 {
 	struct spool_file *file, *end = group->files + group->count;
 	unsigned linked = 0;
+	bool failed = false;
 
 	if (group->config->sync)
 		sync_data(group);
@@ -293,6 +328,7 @@ spool_group_commit(struct spool_group *group)
 			publish(group, file);
 		linked += file->linked;
 		if (file->error != 0) {
+			failed = true;
 			withdraw(group, file);
 			file_discard(group, file);
 		}
@@ -305,7 +341,10 @@ spool_group_commit(struct spool_group *group)
 			if (file->error == 0)
 				file_failed(file, "syncing the directory new", error);
 		}
+		failed = true;
 	}
+	if (failed)
+		refresh(group);
 	group->bytes = 0;
 }
 
@@ -353,6 +392,7 @@ spool_group_try(struct spool_group *group)
 	struct spool_file *file = &group->files[0];
 	int result, error;
 
+	refresh(group);
 	file->borrowed = false;
 	snprintf(file->name, sizeof(file->name), ".try-%p", (void *)group);
 	if (file_open(group, file) == -1)
@@ -370,18 +410,6 @@ spool_group_try(struct spool_group *group)
 	file_discard(group, file);
 	errno = error;
 	return result;
-}
-
-static int
-open_directory(const char *directory, const char *name)
-{
-	char path[PATH_MAX];
-
-	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	return fault_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
 }
 
 int

@@ -146,13 +146,26 @@ pour_until_stuck(int fd, const char *bytes, size_t len, size_t most)
 	}
 }
 
+/* Reads what is printed up to and with this text. */
+static void
+read_until(struct daemon *daemon, const char *text)
+{
+	char last[64] = "";
+	size_t len = strlen(text);
+
+	while (memcmp(last, text, len) != 0) {
+		memmove(last, last + 1, len - 1);
+		daemon_read_pipe(daemon, last + len - 1, 1);
+	}
+}
+
 /* With max_in_flight messages unanswered nothing more is read, and yet a client
- * that goes away is noticed. */
+ * that goes away is noticed, be it new or known. */
 START_TEST(max_in_flight)
 {
 	struct daemon *daemon = daemon_start_with(
 		&piped, LINE "framing = \"line\"; max_in_flight = 4; idle_timeout = 0;");
-	size_t descriptors = daemon_descriptors(daemon), before, i;
+	size_t descriptors = daemon_descriptors(daemon), before, i, known;
 	char *bytes = malloc(65536), line[16];
 	int fd;
 
@@ -160,16 +173,22 @@ START_TEST(max_in_flight)
 	memset(bytes, 'm', 65536);
 	for (i = 1023; i < 65536; i += 1024)
 		bytes[i] = '\n';
-	before = daemon_memory(daemon);
-	fd = client_connect(daemon_address(daemon, "main"));
-	i = pour_until_stuck(fd, bytes, 65536, 128 * MIB);
-	harness_note("reading stopped with %zu bytes sent", i);
-	expect_growth(daemon, before, 8);
-	ck_assert_uint_gt(daemon_descriptors(daemon), descriptors);
-	expect_quiet(daemon, "reading is paused");
-	client_reset(fd);
-	expect_quiet(daemon, "a paused client is gone");
-	daemon_wait_descriptors(daemon, descriptors);
+	for (known = 0; known < 2; known++) {
+		before = daemon_memory(daemon);
+		fd = client_connect(daemon_address(daemon, "main"));
+		if (known == 1) {
+			client_send_text(fd, "known\n");
+			read_until(daemon, "known\n");
+		}
+		i = pour_until_stuck(fd, bytes, 65536, 128 * MIB);
+		harness_note("reading stopped with %zu bytes sent", i);
+		expect_growth(daemon, before, 8);
+		ck_assert_uint_gt(daemon_descriptors(daemon), descriptors);
+		expect_quiet(daemon, "reading is paused");
+		client_reset(fd);
+		expect_quiet(daemon, "a paused client is gone");
+		daemon_wait_descriptors(daemon, descriptors);
+	}
 
 	/* One that closes in order is served to the end. */
 	fd = client_connect(daemon_address(daemon, "main"));
@@ -179,14 +198,10 @@ START_TEST(max_in_flight)
 	}
 	client_finish(fd);
 	expect_quiet(daemon, "a paused client has closed its side");
-	i = 0;
-	do {
-		memmove(bytes, bytes + 1, 9);
-		daemon_read_pipe(daemon, bytes + 8, 1);
+	for (i = 0; i < 100; i++) {
 		snprintf(line, sizeof line, "line %03zu\n", i);
-		if (memcmp(bytes, line, 9) == 0)
-			i++;
-	} while (i < 100);
+		read_until(daemon, line);
+	}
 	client_expect(fd, "", CLIENT_FIN);
 	daemon_end(daemon);
 	free(bytes);

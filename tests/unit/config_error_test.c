@@ -113,6 +113,9 @@ static const struct {
 	{ "deliver = [ \"console\", \"console\" ];", 1, "\"deliver\" has \"console\" twice" },
 	{ "incomplete = \"consoel\";", 1, "(did you mean \"console\"?)" },
 	{ "deliver = \"nowhere\";\nlisteners = { a = { }; b = { port = 1; }; };", 1, "nowhere" },
+	{ "sinks = { s = { type = \"spool\"; directory = \"/s\"; };\n"
+	  "a = { type = \"file\"; path = \"/x\"; }; b = { type = \"console\"; };\n"
+	  "c = { type = \"file\"; path = \"/x\"; }; };", 3, "of sink \"a\"" },
 	{ "sinks = { a = { type = \"file\"; path = \"/x\"; };\nb = { type = \"file\"; path = \"/x\"; }; };",
 	  2, "sink \"b\" appends to the file of sink \"a\"" },
 	/* paths */
@@ -122,7 +125,8 @@ static const struct {
 	/* syntax */
 	{ "port = 1;\nport = 2;", 2, "duplicate setting name" },
 	{ "port == 1;", 1, "syntax error" },
-	{ "listeners = {", 1, "syntax error" },
+	{ "listeners = {\na = { port = 1; };\n", 1, "the { that stands here has no end" },
+	{ "x = 1;\ny = [ 1,\n2", 2, "the [ that stands here has no end" },
 	{ "}", 1, "syntax error" },
 	{ "port = 1 \"x\";", 1, "syntax error: a string where none can be" },
 	{ "port = 1, \"x\";", 1, "syntax error: a string where none can be" },

@@ -519,6 +519,29 @@ START_TEST(manual_is_complete)
 }
 END_TEST
 
+/* What the page shows as examples are files that work. */
+START_TEST(examples_of_the_manual_work)
+{
+	static const char begin[] = ".Bd -literal -offset indent\n", end[] = ".Ed\n";
+	char *text = read_document("man/cistern.conf.5"), *example, *after;
+	size_t count = 0;
+
+	example = strstr(text, ".Sh EXAMPLES\n");
+	ck_assert_ptr_nonnull(example);
+	while ((example = strstr(example, begin)) != NULL) {
+		example += strlen(begin);
+		after = strstr(example, end);
+		ck_assert_ptr_nonnull(after);
+		*after = '\0';
+		config_unref(load(example));
+		example = after + 1;
+		count++;
+	}
+	ck_assert_uint_ge(count, 4);
+	free(text);
+}
+END_TEST
+
 /* The sample is what the system was first drawn with. */
 START_TEST(sample_runs_as_it_is)
 {
@@ -555,6 +578,7 @@ config_suite(void)
 	tcase_add_test(tc, references);
 	tcase_add_test(tc, table_is_sound);
 	tcase_add_test(tc, manual_is_complete);
+	tcase_add_test(tc, examples_of_the_manual_work);
 	tcase_add_test(tc, sample_runs_as_it_is);
 	suite_add_tcase(suite, tc);
 	return suite;
