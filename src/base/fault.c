@@ -11,7 +11,8 @@
  *
  * A call's effect may be there from its beginning and is there from its end; a
  * sync covers what had ended before it began.  Directories and files are given by
- * descriptor, paths as they were, bytes as offset, length and hexadecimal digits.
+ * descriptor, paths as they were, bytes as offset, length and hexadecimal digits
+ * ("-" where they are more than TRACE_BYTES).
  */
 #include "base/fault.h"
 
@@ -26,6 +27,8 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/syscall.h>
+
+#define TRACE_BYTES 262144 /* of one call */
 
 enum point {
 	POINT_OPEN, POINT_TMPFILE, POINT_MKDIR, POINT_WRITE, POINT_WRITEV, POINT_PWRITE, POINT_PREAD,
@@ -182,12 +185,14 @@ trace_bytes(unsigned long long number, enum point point, int fd, off_t at, const
 		return;
 	for (i = 0; i < count; i++)
 		total += pieces[i].iov_len;
-	line = malloc(2 * total + 128);
+	line = malloc((total <= TRACE_BYTES ? 2 * total : 0) + 128);
 	if (line == NULL)
 		fault_misused("no memory for the trace");
 	used = (size_t)sprintf(line, "> %llu %ld %s %d %lld %zu ", number, syscall(SYS_gettid),
 			       point_names[point], fd, (long long)at, total);
-	for (i = 0; i < count; i++) {
+	if (total > TRACE_BYTES)
+		line[used++] = '-';
+	for (i = 0; total <= TRACE_BYTES && i < count; i++) {
 		const unsigned char *byte = pieces[i].iov_base, *end = byte + pieces[i].iov_len;
 
 		for (; byte < end; byte++) {

@@ -37,7 +37,7 @@ config_load(const char *file, struct config_errors *errors)
 {
 	struct report report = { .exit_code = EX_CONFIG };
 	struct config *config = config_new(file);
-	struct source source = {0};
+	struct source source = { 0 };
 
 	if (config == NULL) {
 		report.no_memory = true;
@@ -47,11 +47,11 @@ config_load(const char *file, struct config_errors *errors)
 		parse_text(&parse);
 		/* Places in the configuration point to the files' names. */
 		config->files = source.files;
-		source.files = (struct config_strings){0};
+		source.files = (struct config_strings){ 0 };
 	}
 	source_clear(&source);
 	if (report_is_empty(&report)) {
-		*errors = (struct config_errors){0};
+		*errors = (struct config_errors){ 0 };
 		return config;
 	}
 	report_finish(&report, errors);
@@ -67,7 +67,7 @@ config_errors_free(struct config_errors *errors)
 		free(errors->items[i].text);
 	}
 	free(errors->items);
-	*errors = (struct config_errors){0};
+	*errors = (struct config_errors){ 0 };
 }
 
 void

@@ -56,11 +56,12 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 		types_print_string(to, row->choices[table_get(row, base)]);
 		break;
 	case TABLE_TARGET:
-		types_print_string(to, log->target == CONFIG_LOG_FILE ? log->path :
-									row->choices[log->target]);
+		types_print_string(to, log->target == CONFIG_LOG_FILE ? log->path
+								      : row->choices[log->target]);
 		break;
 	case TABLE_DELIMITER:
-		types_print_delimiter(to, listener->framing.delimiter, listener->framing.delimiter_len);
+		types_print_delimiter(to, listener->framing.delimiter,
+				      listener->framing.delimiter_len);
 		break;
 	case TABLE_ADDRESSES:
 	case TABLE_SINK_NAMES:
@@ -87,7 +88,8 @@ print_row(FILE *to, const char *indent, const struct config_row *row, const void
 
 /* All rows of a scope; of sinks those of the types in the bits. */
 static void
-print_scope(FILE *to, const char *indent, enum table_scope scope, unsigned sink_types, const void *base)
+print_scope(FILE *to, const char *indent, enum table_scope scope, unsigned sink_types,
+	    const void *base)
 {
 	const struct config_listener *listener = base;
 	size_t count;

@@ -16,7 +16,7 @@
 
 struct listener_rows {
 	const config_setting_t *group; /* its own settings */
-	bool bad[TABLE_MAX];	       /* rows whose value could not be read */
+	bool bad[TABLE_MAX];           /* rows whose value could not be read */
 };
 
 static bool
@@ -59,8 +59,10 @@ read_listener(struct parse *parse, const config_setting_t *group, const config_s
 		if (row->scope != TABLE_LISTENER)
 			continue;
 		if (setting != NULL && framing_known && !is_for(row, listener->framing.kind)) {
-			parse_error(parse, setting, "\"%s\" is for framing = \"%s\", and the framing "
-				    "here is \"%s\"", row->name, framing_of(row),
+			parse_error(parse, setting,
+				    "\"%s\" is for framing = \"%s\", and the framing "
+				    "here is \"%s\"",
+				    row->name, framing_of(row),
 				    framing_name(listener->framing.kind));
 			mine->bad[i] = true;
 			continue;
@@ -75,7 +77,8 @@ read_listener(struct parse *parse, const config_setting_t *group, const config_s
 			framing_known = !mine->bad[i];
 		if (row->type == TABLE_DELIMITER && setting == NULL && framing_known &&
 		    listener->framing.kind == FRAMING_DELIMITER)
-			parse_error(parse, own_or_group(group, "framing"), "framing = \"delimiter\" "
+			parse_error(parse, own_or_group(group, "framing"),
+				    "framing = \"delimiter\" "
 				    "lacks \"delimiter\"; expected a string such as "
 				    "delimiter = \"<EOF>\"");
 	}
@@ -141,17 +144,18 @@ find_collision(const struct config_listener *a, const struct config_listener *b,
 }
 
 static void
-report_collision(struct parse *parse, const config_setting_t *group, const struct config_listener *a,
-		 const char *one, const struct config_listener *b, const char *other)
+report_collision(struct parse *parse, const config_setting_t *group,
+		 const struct config_listener *a, const char *one, const struct config_listener *b,
+		 const char *other)
 {
 	char quoted[REPORT_QUOTE_LEN], quoted_other[REPORT_QUOTE_LEN];
 	bool has_port = parse_member(group, "port") != NULL;
 
 	parse_error(parse, own_or_group(group, has_port ? "port" : "address"),
 		    "listener \"%s\" cannot have address %s, port %d beside address %s of listener "
-		    "\"%s\" (%s:%d); expected another address or port", a->name,
-		    report_quote(quoted, one), a->port, report_quote(quoted_other, other), b->name,
-		    b->place.file, b->place.line);
+		    "\"%s\" (%s:%d); expected another address or port",
+		    a->name, report_quote(quoted, one), a->port, report_quote(quoted_other, other),
+		    b->name, b->place.file, b->place.line);
 }
 
 static void
@@ -187,12 +191,15 @@ check_common(struct parse *parse, const config_setting_t *root, const struct lis
 		if (table[i].framings == 0 || setting == NULL)
 			continue;
 		for (j = 0; j < config->n_listeners; j++) {
-			if (rows[j].bad[framing] || is_for(&table[i], config->listeners[j].framing.kind))
+			if (rows[j].bad[framing] ||
+			    is_for(&table[i], config->listeners[j].framing.kind))
 				break;
 		}
 		if (j == config->n_listeners)
-			parse_error(parse, setting, "\"%s\" is for framing = \"%s\", which no listener "
-				    "has", table[i].name, framing_of(&table[i]));
+			parse_error(parse, setting,
+				    "\"%s\" is for framing = \"%s\", which no listener "
+				    "has",
+				    table[i].name, framing_of(&table[i]));
 	}
 }
 
@@ -200,7 +207,7 @@ check_common(struct parse *parse, const config_setting_t *root, const struct lis
 static void
 check_tops(struct parse *parse, const config_setting_t *root, struct listener_rows *tops)
 {
-	struct config_listener scratch = {0};
+	struct config_listener scratch = { 0 };
 	size_t count;
 	const struct config_row *rows = config_table(&count);
 
@@ -230,10 +237,10 @@ add_listener(struct parse *parse, const char *name, unsigned line)
 }
 
 static void
-read_named_listeners(struct parse *parse, const config_setting_t *root, const config_setting_t *group,
-		     struct listener_rows *rows)
+read_named_listeners(struct parse *parse, const config_setting_t *root,
+		     const config_setting_t *group, struct listener_rows *rows)
 {
-	struct listener_rows tops = {0};
+	struct listener_rows tops = { 0 };
 
 	check_tops(parse, root, &tops);
 	for (int i = 0; i < config_setting_length(group); i++) {
@@ -262,7 +269,8 @@ read_main_listener(struct parse *parse, const config_setting_t *root, struct lis
 	struct config_listener *listener;
 
 	for (int i = config_setting_length(root); i-- > 0;) {
-		if (table_find(TABLE_LISTENER, config_setting_name(parse_element(root, i)), 0) != NULL)
+		if (table_find(TABLE_LISTENER, config_setting_name(parse_element(root, i)), 0) !=
+		    NULL)
 			line = config_setting_source_line(parse_element(root, i));
 	}
 	listener = add_listener(parse, "main", line);
@@ -281,7 +289,8 @@ listeners_parse(struct parse *parse, const config_setting_t *root)
 	if (group != NULL && !parse_is_group(parse, group, "{ NAME = { ... }; ... }"))
 		return;
 	if (group != NULL && config_setting_length(group) == 0) {
-		parse_error(parse, group, "\"listeners\" is empty; expected at least one listener: "
+		parse_error(parse, group,
+			    "\"listeners\" is empty; expected at least one listener: "
 			    "NAME = { ... };");
 		return;
 	}

@@ -54,6 +54,16 @@ parse_member(const config_setting_t *group, const char *name)
 	return group == NULL ? NULL : config_setting_get_member(group, name);
 }
 
+int
+parse_find_sink(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->n_sinks; i++) {
+		if (strcmp(config->sinks[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
 bool
 parse_is_group(struct parse *parse, const config_setting_t *setting, const char *expected)
 {
@@ -75,8 +85,8 @@ parse_check_name(struct parse *parse, const config_setting_t *setting, const cha
 
 	if (strlen(config_setting_name(setting)) <= NAME_MAX_LEN)
 		return true;
-	parse_error(parse, setting, "the %s's name %s is too long; expected at most %d characters", what,
-		    report_quote(quoted, config_setting_name(setting)), NAME_MAX_LEN);
+	parse_error(parse, setting, "the %s's name %s is too long; expected at most %d characters",
+		    what, report_quote(quoted, config_setting_name(setting)), NAME_MAX_LEN);
 	return false;
 }
 
@@ -111,7 +121,8 @@ belongs(const char *name)
 }
 
 void
-parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned scopes, unsigned sink_types)
+parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned scopes,
+	      unsigned sink_types)
 {
 	const char *name = config_setting_name(setting);
 	struct report_nearest nearest = { .name = name };
@@ -125,8 +136,7 @@ parse_unknown(struct parse *parse, const config_setting_t *setting, unsigned sco
 			report_nearest_offer(&nearest, rows[i].name);
 	}
 	parse_error(parse, setting, "unknown setting %s%s%s", report_quote(quoted, name),
-		    report_nearest_hint(&nearest, hint),
-		    nearest.best == NULL ? belongs(name) : "");
+		    report_nearest_hint(&nearest, hint), nearest.best == NULL ? belongs(name) : "");
 }
 
 static void
@@ -136,7 +146,8 @@ parse_log(struct parse *parse, const config_setting_t *root)
 	size_t count;
 	const struct config_row *rows = config_table(&count);
 
-	if (group != NULL && !parse_is_group(parse, group, "{ target = ...; level = ...; format = ...; }"))
+	if (group != NULL &&
+	    !parse_is_group(parse, group, "{ target = ...; level = ...; format = ...; }"))
 		return;
 	for (size_t i = 0; i < count; i++) {
 		if (rows[i].scope == TABLE_LOG)
@@ -157,7 +168,8 @@ parse_globals(struct parse *parse, const config_setting_t *root)
 
 	for (size_t i = 0; i < count; i++) {
 		if (rows[i].scope == TABLE_GLOBAL && rows[i].type != TABLE_GROUP)
-			(void)value_set(parse, &rows[i], parse_member(root, rows[i].name), parse->config);
+			(void)value_set(parse, &rows[i], parse_member(root, rows[i].name),
+					parse->config);
 	}
 	parse->config->spill_directory_given = parse_member(root, "spill_directory") != NULL;
 	parse_log(parse, root);
@@ -194,8 +206,8 @@ need(struct parse *parse, unsigned line, const struct config_row *row, const cha
 	char *expected = value_expected(parse, row);
 
 	if (expected != NULL)
-		parse_error_at(parse, line, "sink \"%s\" lacks \"%s\"; expected %s", name, row->name,
-			       expected);
+		parse_error_at(parse, line, "sink \"%s\" lacks \"%s\"; expected %s", name,
+			       row->name, expected);
 	free(expected);
 }
 
@@ -219,7 +231,8 @@ parse_sink(struct parse *parse, const config_setting_t *group, struct config_sin
 	for (size_t i = 0; i < count && types != ~0U; i++) {
 		const config_setting_t *setting = parse_member(group, rows[i].name);
 
-		if (rows[i].scope != TABLE_SINK || (rows[i].sink_types & types) == 0 || &rows[i] == type)
+		if (rows[i].scope != TABLE_SINK || (rows[i].sink_types & types) == 0 ||
+		    &rows[i] == type)
 			continue;
 		if (setting == NULL && rows[i].required)
 			need(parse, config_setting_source_line(group), &rows[i], sink->name);
@@ -251,8 +264,8 @@ check_paths(struct parse *parse, const config_setting_t *group)
 				continue;
 			parse_error(parse, parse_member(parse_member(group, a->name), "path"),
 				    "sink \"%s\" appends to the file of sink \"%s\" (%s:%d); "
-				    "expected a file of its own", a->name, b->name, b->place.file,
-				    b->place.line);
+				    "expected a file of its own",
+				    a->name, b->name, b->place.file, b->place.line);
 			break;
 		}
 	}
@@ -309,16 +322,6 @@ parse_sinks(struct parse *parse, const config_setting_t *root)
 	check_paths(parse, group);
 }
 
-static int
-sink_index(const struct config *config, const char *name)
-{
-	for (size_t i = 0; i < config->n_sinks; i++) {
-		if (strcmp(config->sinks[i].name, name) == 0)
-			return (int)i;
-	}
-	return -1;
-}
-
 /* What can only be done once everything is known to be good: names of sinks into
  * places, framings made ready. */
 static void
@@ -329,15 +332,17 @@ resolve(struct parse *parse)
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		struct config_listener *listener = &config->listeners[i];
 
-		listener->deliver_to = calloc(listener->deliver.count, sizeof *listener->deliver_to);
+		listener->deliver_to =
+			calloc(listener->deliver.count, sizeof *listener->deliver_to);
 		if (listener->deliver_to == NULL || framing_prepare(&listener->framing) == -1) {
 			no_memory(parse);
 			return;
 		}
 		for (size_t j = 0; j < listener->deliver.count; j++)
-			listener->deliver_to[j] = (size_t)sink_index(config, listener->deliver.items[j]);
+			listener->deliver_to[j] =
+				(size_t)parse_find_sink(config, listener->deliver.items[j]);
 		if (listener->incomplete != NULL)
-			listener->incomplete_to = sink_index(config, listener->incomplete);
+			listener->incomplete_to = parse_find_sink(config, listener->incomplete);
 	}
 }
 

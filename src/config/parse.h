@@ -33,6 +33,9 @@ void parse_error_at(struct parse *parse, unsigned line, const char *format, ...)
 config_setting_t *parse_element(const config_setting_t *group, int i);
 const config_setting_t *parse_member(const config_setting_t *group, const char *name);
 
+/* The place of a sink among those known so far; -1: no such. */
+int parse_find_sink(const struct config *config, const char *name);
+
 /* These report what they find wrong. */
 bool parse_is_group(struct parse *parse, const config_setting_t *setting, const char *expected);
 bool parse_check_name(struct parse *parse, const config_setting_t *setting, const char *what);

@@ -59,7 +59,8 @@ distance(const char *a, size_t a_len, const char *b, size_t b_len)
 }
 
 void
-report_add(struct report *report, unsigned order, const char *file, int line, const char *format, ...)
+report_add(struct report *report, unsigned order, const char *file, int line, const char *format,
+	   ...)
 {
 	struct report_item *item;
 	va_list args;
@@ -106,7 +107,8 @@ report_finish(struct report *report, struct config_errors *errors)
 {
 	size_t i;
 
-	*errors = (struct config_errors){ .exit_code = report->no_memory ? EX_OSERR : report->exit_code };
+	*errors = (struct config_errors){ .exit_code = report->no_memory ? EX_OSERR
+									 : report->exit_code };
 	if (report->count > 0) {
 		qsort(report->items, report->count, sizeof *report->items, by_place);
 		errors->items = calloc(report->count, sizeof *errors->items);
@@ -122,18 +124,19 @@ report_finish(struct report *report, struct config_errors *errors)
 		}
 	}
 	free(report->items);
-	*report = (struct report){0};
+	*report = (struct report){ 0 };
 }
 
 const char *
 report_quote(char quoted[REPORT_QUOTE_LEN], const char *text)
 {
-	struct utf8_show show = {0};
+	struct utf8_show show = { 0 };
 	size_t len = strnlen(text, REPORT_QUOTE_SHOWN + 1), n = 0;
 	bool cut = len > REPORT_QUOTE_SHOWN;
 
 	quoted[n++] = '"';
-	n += utf8_show(&show, quoted + n, (const unsigned char *)text, cut ? REPORT_QUOTE_SHOWN : len);
+	n += utf8_show(&show, quoted + n, (const unsigned char *)text,
+		       cut ? REPORT_QUOTE_SHOWN : len);
 	n += utf8_show_end(&show, quoted + n);
 	strcpy(quoted + n, cut ? "...\"" : "\"");
 	return quoted;

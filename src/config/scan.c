@@ -80,7 +80,8 @@ scan_comment(struct reader *reader, struct frame *frame)
 			newline(reader, frame);
 	}
 	reader->line = start_line;
-	scan_fail(reader, &start, "syntax error: the comment that begins here has no end; expected */");
+	scan_fail(reader, &start,
+		  "syntax error: the comment that begins here has no end; expected */");
 }
 
 static void
@@ -91,7 +92,8 @@ scan_string(struct reader *reader, struct frame *frame)
 	const char *at;
 
 	if (!value_is_next(reader) && reader->last != TOKEN_STRING) {
-		scan_fail(reader, frame, "syntax error: a string where none can be; expected NAME = VALUE;");
+		scan_fail(reader, frame,
+			  "syntax error: a string where none can be; expected NAME = VALUE;");
 		return;
 	}
 	for (frame->at++; frame->at < frame->len; frame->at++) {
@@ -102,15 +104,17 @@ scan_string(struct reader *reader, struct frame *frame)
 			return;
 		}
 		if (*at == '\\' && (at[1] == 'x' || at[1] == 'X') && at[2] == '0' && at[3] == '0')
-			scan_fail(reader, frame, "a string cannot hold a NUL; "
-			     "in a delimiter write it as \"\\\\x00\", with two backslashes");
+			scan_fail(reader, frame,
+				  "a string cannot hold a NUL; "
+				  "in a delimiter write it as \"\\\\x00\", with two backslashes");
 		if (*at == '\\' && (at[1] == '\\' || at[1] == '"'))
 			frame->at++;
 		else if (*at == '\n')
 			newline(reader, frame);
 	}
 	reader->line = start_line;
-	scan_fail(reader, &start, "syntax error: the string that begins here has no end; expected \"");
+	scan_fail(reader, &start,
+		  "syntax error: the string that begins here has no end; expected \"");
 }
 
 static void
@@ -124,10 +128,11 @@ scan_name(struct reader *reader, struct frame *frame)
 	frame->at += (size_t)(end - name);
 	after = *end;
 	*end = '\0';
-	if (value_is_next(reader) && strcasecmp(name, "true") != 0 && strcasecmp(name, "false") != 0) {
+	if (value_is_next(reader) && strcasecmp(name, "true") != 0 &&
+	    strcasecmp(name, "false") != 0) {
 		report_quote(quoted, name);
 		scan_fail(reader, frame, "syntax error: %s is no value; strings stand in quotes",
-		     quoted);
+			  quoted);
 	}
 	*end = after;
 	reader->last = TOKEN_OTHER;
@@ -157,7 +162,8 @@ skip_exponent(const char *at)
 /* An integer without an L is cut to 32 bits by libconfig.  It is reported here
  * and given its L, so that nothing is said about the value that it is cut to. */
 static void
-check_integer(struct reader *reader, struct frame *frame, const char *number, const char *end, int base)
+check_integer(struct reader *reader, struct frame *frame, const char *number, const char *end,
+	      int base)
 {
 	bool is_long = *end == 'L', fits;
 	int shown = end - number > 40 ? 40 : (int)(end - number);
@@ -171,11 +177,13 @@ check_integer(struct reader *reader, struct frame *frame, const char *number, co
 	if (fits)
 		report_add(reader->report, reader->line, frame->path, frame->line,
 			   "%.*s does not fit into 32 bits; write it as %.*sL, or as a string "
-			   "with a unit, such as \"5G\"", shown, number, shown, number);
+			   "with a unit, such as \"5G\"",
+			   shown, number, shown, number);
 	else
 		report_add(reader->report, reader->line, frame->path, frame->line,
 			   "%.*s%s does not fit into 64 bits; expected no more than "
-			   "9223372036854775807L", shown, number, shown < end - number ? "..." : "");
+			   "9223372036854775807L",
+			   shown, number, shown < end - number ? "..." : "");
 	add_wide(reader);
 	if (!is_long) {
 		pass_on(reader, frame);
@@ -258,7 +266,8 @@ scan_include(struct reader *reader, struct frame *frame, bool line_begins)
 
 	if (!line_begins || strncmp(at, word, len) != 0 || (at[len] != ' ' && at[len] != '\t') ||
 	    at[len + strspn(at + len, " \t")] != '"') {
-		scan_fail(reader, frame, "syntax error: expected @include \"FILE\" on a line of its own");
+		scan_fail(reader, frame,
+			  "syntax error: expected @include \"FILE\" on a line of its own");
 		return;
 	}
 	pass_on(reader, frame);
@@ -298,7 +307,8 @@ scan_bracket(struct reader *reader, struct frame *frame)
 	}
 	reader->last = TOKEN_OPEN;
 	if (reader->n_open == SOURCE_NESTING_MAX) {
-		scan_fail(reader, frame, "syntax error: groups and lists are nested more than %d deep",
+		scan_fail(reader, frame,
+			  "syntax error: groups and lists are nested more than %d deep",
 			  SOURCE_NESTING_MAX);
 	} else {
 		reader->open[reader->n_open] = c;
@@ -327,7 +337,8 @@ scan_file(struct reader *reader, struct frame *frame)
 			scan_string(reader, frame);
 		} else if (*at == '@') {
 			scan_include(reader, frame,
-				     strspn(frame->bytes + line_start, " \t") == frame->at - line_start);
+				     strspn(frame->bytes + line_start, " \t") ==
+					     frame->at - line_start);
 			line_start = frame->at;
 		} else if (isalpha((unsigned char)*at) || *at == '*') {
 			scan_name(reader, frame);
@@ -336,9 +347,9 @@ scan_file(struct reader *reader, struct frame *frame)
 		} else if (strchr("{}[]()", *at) != NULL) {
 			scan_bracket(reader, frame);
 		} else {
-			reader->last = *at == '=' || *at == ':' ? TOKEN_EQUALS :
-				       *at == ','		? TOKEN_COMMA :
-								  TOKEN_OTHER;
+			reader->last = *at == '=' || *at == ':' ? TOKEN_EQUALS
+				       : *at == ','             ? TOKEN_COMMA
+								: TOKEN_OTHER;
 			frame->at++;
 		}
 	}

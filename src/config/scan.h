@@ -16,7 +16,15 @@
 
 #include "config/source.h"
 
-enum token { TOKEN_START, TOKEN_VALUE, TOKEN_STRING, TOKEN_EQUALS, TOKEN_COMMA, TOKEN_OPEN, TOKEN_OTHER };
+enum token {
+	TOKEN_START,
+	TOKEN_VALUE,
+	TOKEN_STRING,
+	TOKEN_EQUALS,
+	TOKEN_COMMA,
+	TOKEN_OPEN,
+	TOKEN_OTHER
+};
 
 /* A file that is being read, and the one that includes it. */
 struct frame {
@@ -40,7 +48,7 @@ struct reader {
 	size_t size;   /* read so far */
 	unsigned n_includes;
 	enum token last;
-	char open[SOURCE_NESTING_MAX]; /* brackets ... */
+	char open[SOURCE_NESTING_MAX];          /* brackets ... */
 	unsigned open_line[SOURCE_NESTING_MAX]; /* ... and their lines */
 	size_t n_open;
 	bool broken;
@@ -53,10 +61,11 @@ void scan_file(struct reader *reader, struct frame *frame);
 void *scan_grow(struct reader *reader, void *items, size_t count, size_t size);
 
 /* An error after which there is no point in going on. */
-#define scan_fail(reader, frame, ...) \
-	do { \
-		(reader)->broken = true; \
-		report_add((reader)->report, (reader)->line, (frame)->path, (frame)->line, __VA_ARGS__); \
+#define scan_fail(reader, frame, ...)                                                      \
+	do {                                                                               \
+		(reader)->broken = true;                                                   \
+		report_add((reader)->report, (reader)->line, (frame)->path, (frame)->line, \
+			   __VA_ARGS__);                                                   \
 	} while (0)
 
 /* In source.c, for includes: */

@@ -135,12 +135,13 @@ fail_load(struct reader *reader, const struct frame *frame, int error)
 	} else if (frame->up != NULL) {
 		report_quote(quoted, frame->path);
 		scan_fail(reader, frame->up, "cannot include %s: %s%s", quoted, strerror(error),
-		     advice(error));
+			  advice(error));
 	} else {
 		reader->broken = true;
-		reader->report->exit_code = error == EACCES || error == EPERM ? EX_NOPERM : EX_NOINPUT;
-		report_add(reader->report, 0, frame->path, 0, "cannot be read: %s%s", strerror(error),
-			   advice(error));
+		reader->report->exit_code =
+			error == EACCES || error == EPERM ? EX_NOPERM : EX_NOINPUT;
+		report_add(reader->report, 0, frame->path, 0, "cannot be read: %s%s",
+			   strerror(error), advice(error));
 	}
 }
 
@@ -160,11 +161,13 @@ check_include(struct reader *reader, const struct frame *frame)
 		}
 	}
 	if (depth > SOURCE_DEPTH_MAX) {
-		scan_fail(reader, frame->up, "includes are nested more than %d deep", SOURCE_DEPTH_MAX);
+		scan_fail(reader, frame->up, "includes are nested more than %d deep",
+			  SOURCE_DEPTH_MAX);
 		return false;
 	}
 	if (depth > 0 && ++reader->n_includes > SOURCE_INCLUDES_MAX) {
-		scan_fail(reader, frame->up, "more than %d files are included", SOURCE_INCLUDES_MAX);
+		scan_fail(reader, frame->up, "more than %d files are included",
+			  SOURCE_INCLUDES_MAX);
 		return false;
 	}
 	return true;
@@ -234,7 +237,8 @@ check_brackets(struct reader *reader)
 	line = reader->open_line[reader->n_open - 1];
 	place = source_place(reader->source, line);
 	report_add(reader->report, line, place.file, place.line,
-		   "syntax error: the %c that stands here has no end", reader->open[reader->n_open - 1]);
+		   "syntax error: the %c that stands here has no end",
+		   reader->open[reader->n_open - 1]);
 	reader->broken = true;
 }
 
@@ -244,7 +248,7 @@ source_read(struct source *source, const char *file, struct report *report)
 	struct reader reader = { .source = source, .report = report, .line = 1 };
 	size_t size;
 
-	*source = (struct source){0};
+	*source = (struct source){ 0 };
 	reader.out = open_memstream(&source->text, &size);
 	if (reader.out == NULL) {
 		report->no_memory = true;
@@ -269,7 +273,7 @@ source_clear(struct source *source)
 	free(source->segments);
 	free(source->wide);
 	free(source->text);
-	*source = (struct source){0};
+	*source = (struct source){ 0 };
 }
 
 bool

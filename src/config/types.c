@@ -18,12 +18,19 @@ struct unit {
 
 /* From large to small, which is the order in which printing tries them. */
 static const struct unit sizes[] = {
-	{ "T", UINT64_C(1) << 40 }, { "G", 1 << 30 }, { "M", 1 << 20 }, { "K", 1 << 10 },
+	{ "T", UINT64_C(1) << 40 },
+	{ "G", 1 << 30 },
+	{ "M", 1 << 20 },
+	{ "K", 1 << 10 },
 };
 
 static const struct unit durations[] = {
-	{ "d", 86400 * TYPES_SECOND }, { "h", 3600 * TYPES_SECOND }, { "m", 60 * TYPES_SECOND },
-	{ "s", TYPES_SECOND },	       { "ms", 1000 },		     { "us", 1 },
+	{ "d", 86400 * TYPES_SECOND },
+	{ "h", 3600 * TYPES_SECOND },
+	{ "m", 60 * TYPES_SECOND },
+	{ "s", TYPES_SECOND },
+	{ "ms", 1000 },
+	{ "us", 1 },
 };
 
 /* Digits; false when there are none or too many. */
@@ -83,8 +90,8 @@ types_duration(const char *text, uint64_t *value)
 	if (*text == '.') {
 		for (text++; *text >= '0' && *text <= '9'; text++) {
 			some = some || *text != '0';
-			/* Later digits are less than a microsecond a day. */
-			if (scale < UINT64_C(100000000000)) {
+			/* Eight digits of a day still fit into 64 bits of microseconds. */
+			if (scale < 100000000) {
 				fraction = 10 * fraction + (uint64_t)(*text - '0');
 				scale *= 10;
 			}
@@ -99,7 +106,7 @@ types_duration(const char *text, uint64_t *value)
 	}
 	if (unit == 0 || __builtin_mul_overflow(*value, unit, value))
 		return false;
-	fraction = (uint64_t)((__extension__(unsigned __int128)fraction * unit + scale / 2) / scale);
+	fraction = (fraction * unit + scale / 2) / scale;
 	return !__builtin_add_overflow(*value, fraction, value) && (*value != 0) == some;
 }
 
@@ -168,7 +175,8 @@ types_delimiter(const char *text, unsigned char *bytes, size_t *len)
 		}
 		text++;
 		if (!escape(&text, &bytes[(*len)++]))
-			return "has a backslash that begins none of \\\\a \\\\b \\\\f \\\\n \\\\r \\\\t "
+			return "has a backslash that begins none of \\\\a \\\\b \\\\f \\\\n \\\\r "
+			       "\\\\t "
 			       "\\\\v \\\\xNN \\\\NNN; a backslash itself is written \\\\\\\\";
 	}
 	return *len == 0 ? "is empty; expected at least one byte" : NULL;
@@ -187,8 +195,8 @@ address_add(struct types_address *addresses, size_t *count, sa_family_t family)
 static const char *
 address_ipv6(const char *text, struct types_address *address)
 {
-	static const char expected[] =
-		"\"*\", \"localhost\", an IPv4 or IPv6 address or \"unix:/path\", not a host's name";
+	static const char expected[] = "\"*\", \"localhost\", an IPv4 or IPv6 address or "
+				       "\"unix:/path\", not a host's name";
 	size_t len = strlen(text), scope_len;
 	char copy[INET6_ADDRSTRLEN];
 	const char *scope;
@@ -236,7 +244,8 @@ types_address(const char *text, struct types_address addresses[2], size_t *count
 		if (text[5] != '/' || text[6] == '\0')
 			return "\"unix:\" and an absolute path: the daemon changes its directory";
 		if (strlen(text + 5) > TYPES_UNIX_MAX)
-			return "a path of at most 107 bytes, the most that a local socket's may have";
+			return "a path of at most 107 bytes, the most that a local socket's may "
+			       "have";
 		address_add(addresses, count, AF_UNIX);
 		addresses[0].path = text + 5;
 		return NULL;
@@ -307,7 +316,8 @@ types_print_duration(FILE *to, uint64_t value)
 	}
 	for (size_t i = 0; i < LENGTH(durations); i++) {
 		if (value % durations[i].value == 0) {
-			fprintf(to, "\"%" PRIu64 "%s\"", value / durations[i].value, durations[i].name);
+			fprintf(to, "\"%" PRIu64 "%s\"", value / durations[i].value,
+				durations[i].name);
 			return;
 		}
 	}

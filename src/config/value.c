@@ -25,8 +25,11 @@ static void
 print_choices(FILE *to, const char *const *choices, const char *quote)
 {
 	for (size_t i = 0; choices[i] != NULL; i++)
-		fprintf(to, "%s%s%s%s", i == 0 ? "" : choices[i + 1] == NULL ? " or " : ", ", quote,
-			choices[i], quote);
+		fprintf(to, "%s%s%s%s",
+			i == 0                   ? ""
+			: choices[i + 1] == NULL ? " or "
+						 : ", ",
+			quote, choices[i], quote);
 }
 
 static void
@@ -84,7 +87,8 @@ print_expected(FILE *to, const struct config_row *row)
 		break;
 	case TABLE_ADDRESSES:
 		fputs("a string, or a list of strings: \"*\", \"localhost\", an IPv4 or IPv6 "
-		      "address or \"unix:/path\"", to);
+		      "address or \"unix:/path\"",
+		      to);
 		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
@@ -135,7 +139,8 @@ value_found(char found[REPORT_QUOTE_LEN + 16], const config_setting_t *setting)
 		snprintf(found, REPORT_QUOTE_LEN, "%lld", config_setting_get_int64(setting));
 		return found;
 	case CONFIG_TYPE_FLOAT:
-		snprintf(found, REPORT_QUOTE_LEN, "the number %g", config_setting_get_float(setting));
+		snprintf(found, REPORT_QUOTE_LEN, "the number %g",
+			 config_setting_get_float(setting));
 		return found;
 	case CONFIG_TYPE_BOOL:
 		return config_setting_get_bool(setting) ? "true" : "false";
@@ -163,7 +168,8 @@ fail(struct parse *parse, const struct config_row *row, const config_setting_t *
 	char *expected;
 
 	/* What does not fit has been reported where it stands. */
-	if ((type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64) && source_is_wide(parse->source, line))
+	if ((type == CONFIG_TYPE_INT || type == CONFIG_TYPE_INT64) &&
+	    source_is_wide(parse->source, line))
 		return false;
 	expected = value_expected(parse, row);
 	if (expected != NULL)
@@ -225,7 +231,8 @@ is_path(const char *text)
 }
 
 static bool
-put_target(struct parse *parse, const struct config_row *row, const char *text, struct config_log *log)
+put_target(struct parse *parse, const struct config_row *row, const char *text,
+	   struct config_log *log)
 {
 	int target = choice(row, text);
 
@@ -329,16 +336,6 @@ put_integer(const struct config_row *row, const config_setting_t *setting, void 
 	}
 }
 
-static const struct config_sink *
-find_sink(const struct config *config, const char *name)
-{
-	for (size_t i = 0; i < config->n_sinks; i++) {
-		if (strcmp(config->sinks[i].name, name) == 0)
-			return &config->sinks[i];
-	}
-	return NULL;
-}
-
 static bool
 check_sink(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
 	   const char *name)
@@ -346,13 +343,14 @@ check_sink(struct parse *parse, const struct config_row *row, const config_setti
 	struct report_nearest nearest = { .name = name };
 	char quoted[REPORT_QUOTE_LEN], hint[REPORT_QUOTE_LEN];
 
-	if (parse->sinks_unknown || find_sink(parse->config, name) != NULL)
+	if (parse->sinks_unknown || parse_find_sink(parse->config, name) != -1)
 		return true;
 	for (size_t i = 0; i < parse->config->n_sinks; i++)
 		report_nearest_offer(&nearest, parse->config->sinks[i].name);
-	parse_error(parse, setting, "\"%s\" names %s, which is no sink%s; expected one of those in "
-		    "\"sinks\", or \"console\"", row->name, report_quote(quoted, name),
-		    report_nearest_hint(&nearest, hint));
+	parse_error(parse, setting,
+		    "\"%s\" names %s, which is no sink%s; expected one of those in "
+		    "\"sinks\", or \"console\"",
+		    row->name, report_quote(quoted, name), report_nearest_hint(&nearest, hint));
 	return false;
 }
 
@@ -379,8 +377,8 @@ add_string(struct parse *parse, const struct config_row *row, const config_setti
 {
 	char quoted[REPORT_QUOTE_LEN];
 
-	if (row->type == TABLE_SINK_NAMES ? !check_sink(parse, row, setting, text) :
-					    !check_address(parse, row, setting, text))
+	if (row->type == TABLE_SINK_NAMES ? !check_sink(parse, row, setting, text)
+					  : !check_address(parse, row, setting, text))
 		return false;
 	for (size_t i = 0; i < strings->count; i++) {
 		if (strcmp(strings->items[i], text) == 0) {
@@ -401,7 +399,8 @@ static bool
 put_strings(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
 	    struct config_strings *strings)
 {
-	bool many = setting != NULL && (config_setting_is_array(setting) || config_setting_is_list(setting));
+	bool many = setting != NULL &&
+		    (config_setting_is_array(setting) || config_setting_is_list(setting));
 	int count = many ? config_setting_length(setting) : 1, i;
 	bool good = true;
 
@@ -469,7 +468,8 @@ set_string(struct parse *parse, const struct config_row *row, const config_setti
 }
 
 bool
-value_set(struct parse *parse, const struct config_row *row, const config_setting_t *setting, void *base)
+value_set(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	  void *base)
 {
 	const char *text;
 	uint64_t value;

@@ -53,6 +53,7 @@ harness_note(const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(text, sizeof text, format, ap);
 	va_end(ap);
+	text[strcspn(text, "\n")] = '\0';
 	fprintf(stderr, "# %s\n", text);
 }
 

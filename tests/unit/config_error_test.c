@@ -66,10 +66,12 @@ static const struct {
 	{ "idle_timeout = \"366d\";", 1, "from 0 to \"365d\"" },
 	{ "idle_timeout = 9223372036854775807L;", 1, "expected a duration" },
 	{ "framing = \"length\"; length_bytes = 3;", 1, "expected 1, 2, 4 or 8" },
-	{ "sinks = { a = { type = \"file\"; path = \"/x\"; mode = 0800; }; };", 1, "\"mode\" is 800" },
+	{ "sinks = { a = { type = \"file\"; path = \"/x\"; mode = 0800; }; };", 1,
+	  "\"mode\" is 800" },
 	{ "sinks = { a = { type = \"file\"; path = \"/x\"; mode = 0x1a0; }; };", 1, "\"mode\" is" },
 	/* integers that libconfig wraps, trap of 1.5 */
-	{ "\nmemory_limit = 5000000000;", 2, "5000000000 does not fit into 32 bits; write it as 5000000000L" },
+	{ "\nmemory_limit = 5000000000;", 2,
+	  "5000000000 does not fit into 32 bits; write it as 5000000000L" },
 	{ "port = 2147483648;", 1, "2147483648 does not fit into 32 bits" },
 	{ "port = -2147483649;", 1, "does not fit into 32 bits" },
 	{ "memory_limit = 0xffffffff;", 1, "0xffffffff does not fit into 32 bits" },
@@ -79,7 +81,8 @@ static const struct {
 	/* framings */
 	{ "framing = \"delimiter\";", 1, "lacks \"delimiter\"" },
 	{ "delimiter = \";\";", 1, "\"delimiter\" is for framing = \"delimiter\"" },
-	{ "framing = \"line\"; quiet_timeout = 1;", 1, "\"quiet_timeout\" is for framing = \"eof\"" },
+	{ "framing = \"line\"; quiet_timeout = 1;", 1,
+	  "\"quiet_timeout\" is for framing = \"eof\"" },
 	{ "framing = \"line\";\nlisteners = { a = { length_bytes = 2; }; };", 2,
 	  "\"length_bytes\" is for framing = \"length\", and the framing here is \"line\"" },
 	{ "delimiter = \";\";\nlisteners = { a = { framing = \"line\"; }; };", 1,
@@ -99,14 +102,17 @@ static const struct {
 	{ "address = ( \"*\",\n\"x\" );", 2, "\"address\" is \"x\"" },
 	{ "address = \"unix:sock\";", 1, "an absolute path" },
 	{ "address = [ \"::1\", \"::1\" ];", 1, "\"address\" has \"::1\" twice" },
-	{ "address = [ \"*\", \"127.0.0.1\" ];", 1, "cannot have address \"127.0.0.1\", port 11000" },
-	{ "listeners = { a = { };\nb = { }; };", 2, "cannot have address \"*\", port 11000 beside" },
+	{ "address = [ \"*\", \"127.0.0.1\" ];", 1,
+	  "cannot have address \"127.0.0.1\", port 11000" },
+	{ "listeners = { a = { };\nb = { }; };", 2,
+	  "cannot have address \"*\", port 11000 beside" },
 	{ "listeners = { a = { port = 1; address = \"0.0.0.0\"; };\nb = {\nport = 1; }; };", 3,
 	  "listener \"b\" cannot have" },
 	{ "listeners = { a = { address = \"[::1]\"; }; b = { address = \"localhost\"; }; };", 1,
 	  "listener \"b\" cannot have address \"localhost\"" },
 	{ "listeners = { a = { address = \"unix:/x\"; port = 1; };\n"
-	  "b = { address = \"unix:/x\"; port = 2; }; };", 2, "listener \"b\" cannot have" },
+	  "b = { address = \"unix:/x\"; port = 2; }; };",
+	  2, "listener \"b\" cannot have" },
 	/* sinks by name */
 	{ "deliver = \"nowhere\";", 1, "\"deliver\" names \"nowhere\", which is no sink" },
 	{ "deliver = [ ];", 1, "\"deliver\" is an empty list" },
@@ -115,13 +121,16 @@ static const struct {
 	{ "deliver = \"nowhere\";\nlisteners = { a = { }; b = { port = 1; }; };", 1, "nowhere" },
 	{ "sinks = { s = { type = \"spool\"; directory = \"/s\"; };\n"
 	  "a = { type = \"file\"; path = \"/x\"; }; b = { type = \"console\"; };\n"
-	  "c = { type = \"file\"; path = \"/x\"; }; };", 3, "of sink \"a\"" },
-	{ "sinks = { a = { type = \"file\"; path = \"/x\"; };\nb = { type = \"file\"; path = \"/x\"; }; };",
+	  "c = { type = \"file\"; path = \"/x\"; }; };",
+	  3, "of sink \"a\"" },
+	{ "sinks = { a = { type = \"file\"; path = \"/x\"; };\nb = { type = \"file\"; path = "
+	  "\"/x\"; }; };",
 	  2, "sink \"b\" appends to the file of sink \"a\"" },
 	/* paths */
 	{ "pid_file = \"run/pid\";", 1, "expected an absolute path" },
 	{ "spill_directory = \"x\";", 1, "expected an absolute path" },
-	{ "sinks = { a = { type = \"spool\"; directory = \"x\"; }; };", 1, "expected an absolute path" },
+	{ "sinks = { a = { type = \"spool\"; directory = \"x\"; }; };", 1,
+	  "expected an absolute path" },
 	/* syntax */
 	{ "port = 1;\nport = 2;", 2, "duplicate setting name" },
 	{ "port == 1;", 1, "syntax error" },
@@ -182,11 +191,13 @@ END_TEST
 START_TEST(integers_elsewhere)
 {
 	struct config_errors errors;
-	struct config *config = config_file_load("# 5000000000\n// 5000000000\n/* 5000000000 */\n"
-						 "pid_file = \"/5000000000\"; /* \" */\n"
-						 "backlog = 2147483647; memory_limit = 5000000000L;\n"
-						 "idle_timeout = 1e3; message_timeout = .5;\n"
-						 "listeners = { x5000000000 = { }; };", &errors);
+	struct config *config =
+		config_file_load("# 5000000000\n// 5000000000\n/* 5000000000 */\n"
+				 "pid_file = \"/5000000000\"; /* \" */\n"
+				 "backlog = 2147483647; memory_limit = 5000000000L;\n"
+				 "idle_timeout = 1e3; message_timeout = .5;\n"
+				 "listeners = { x5000000000 = { }; };",
+				 &errors);
 
 	config_errors_print(&errors, stderr);
 	ck_assert_ptr_nonnull(config);
@@ -200,8 +211,9 @@ END_TEST
 
 START_TEST(all_errors_in_order)
 {
-	static const char *const said[] = { "70000", "backlog", "5000000000", "nowhere", "\"idle_timeout\"",
-					    "\"level\"", "\"type\"", "\"address\"" };
+	static const char *const said[] = { "70000",    "backlog",          "5000000000",
+					    "nowhere",  "\"idle_timeout\"", "\"level\"",
+					    "\"type\"", "\"address\"" };
 	struct config_errors errors;
 	struct config *config = config_file_load("port = 70000;\n"
 						 "baklog = 5;\n"
@@ -210,7 +222,8 @@ START_TEST(all_errors_in_order)
 						 "idle_timeout = \"soon\";\n"
 						 "log = {\nlevel = 1; };\n"
 						 "sinks = { a = {\ntype = \"x\"; }; };\n"
-						 "listeners = { a = {\naddress = 1; }; };\n", &errors);
+						 "listeners = { a = {\naddress = 1; }; };\n",
+						 &errors);
 	static const int lines[] = { 1, 2, 3, 4, 5, 7, 9, 11 };
 
 	ck_assert_ptr_null(config);
@@ -218,7 +231,8 @@ START_TEST(all_errors_in_order)
 	ck_assert_uint_eq(errors.count, 8);
 	for (size_t i = 0; i < 8; i++) {
 		ck_assert_int_eq(errors.items[i].line, lines[i]);
-		ck_assert_msg(strstr(errors.items[i].text, said[i]) != NULL, "%s", errors.items[i].text);
+		ck_assert_msg(strstr(errors.items[i].text, said[i]) != NULL, "%s",
+			      errors.items[i].text);
 	}
 	config_errors_free(&errors);
 }
@@ -233,7 +247,8 @@ START_TEST(errors_are_printed_with_their_place)
 
 	ck_assert_ptr_null(config_file_load("\nport = \"\\x1b[31m\\r\";", &errors));
 	ck_assert_int_ne(asprintf(&expected, "%s:2: \"port\" is the string \"\\x1B[31m\\x0D\"; ",
-				  errors.items[0].file), -1);
+				  errors.items[0].file),
+			 -1);
 	to = open_memstream(&text, &size);
 	ck_assert_ptr_nonnull(to);
 	config_errors_print(&errors, to);
@@ -291,16 +306,21 @@ START_TEST(includes)
 
 	config_files_open(&files);
 	add(&files, "deep/b.conf", "backlog = 7;");
-	add(&files, "deep/a.conf", "\xef\xbb\xbfport = 5;\n@include \"b.conf\"\nbuffer_size = 300;");
-	config = config_load(add(&files, "cistern.conf", "workers = 1;\n \t@include \"deep/a.conf\" ;;"
-				 "\nlisteners = {\n@include \"l.conf\"\n};"), &errors);
+	add(&files, "deep/a.conf",
+	    "\xef\xbb\xbfport = 5;\n@include \"b.conf\"\nbuffer_size = 300;");
+	config = config_load(add(&files, "cistern.conf",
+				 "workers = 1;\n \t@include \"deep/a.conf\" ;;"
+				 "\nlisteners = {\n@include \"l.conf\"\n};"),
+			     &errors);
 	ck_assert_ptr_null(config);
 	ck_assert_int_eq(errors.items[0].line, 4);
 	config_errors_free(&errors);
 
 	add(&files, "l.conf", "\n\nl = { };");
-	config = config_load(add(&files, "other.conf", "workers = 1;\n \t@include \"deep/a.conf\" "
-				 "\nlisteners = {\n@include \"l.conf\"\n};"), &errors);
+	config = config_load(add(&files, "other.conf",
+				 "workers = 1;\n \t@include \"deep/a.conf\" "
+				 "\nlisteners = {\n@include \"l.conf\"\n};"),
+			     &errors);
 	config_errors_print(&errors, stderr);
 	ck_assert_ptr_nonnull(config);
 	ck_assert_int_eq(config->listeners[0].port, 5);
@@ -319,16 +339,19 @@ START_TEST(errors_in_includes_name_their_file)
 	static const struct {
 		const char *file;
 		int line;
-	} places[] = { { "/cistern.conf", 1 }, { "/a.conf", 2 }, { "/b.conf", 1 },
-		       { "/a.conf", 4 },       { "/cistern.conf", 3 } };
+	} places[] = { { "/cistern.conf", 1 },
+		       { "/a.conf", 2 },
+		       { "/b.conf", 1 },
+		       { "/a.conf", 4 },
+		       { "/cistern.conf", 3 } };
 	struct config_files files;
 	struct config_errors errors;
 
 	config_files_open(&files);
 	add(&files, "b.conf", "port = 5000000000;");
 	add(&files, "a.conf", "\nerr1 = 1;\n@include \"b.conf\"\nerr2 = 2;");
-	ck_assert_ptr_null(config_load(add(&files, "cistern.conf",
-					   "err3 = 1;\n@include \"a.conf\"\nerr4 = 1;"), &errors));
+	ck_assert_ptr_null(config_load(
+		add(&files, "cistern.conf", "err3 = 1;\n@include \"a.conf\"\nerr4 = 1;"), &errors));
 	ck_assert_uint_eq(errors.count, 5);
 	for (size_t i = 0; i < 5; i++) {
 		ck_assert_ptr_nonnull(strstr(errors.items[i].file, places[i].file));
@@ -338,8 +361,8 @@ START_TEST(errors_in_includes_name_their_file)
 
 	/* libconfig's own errors, too. */
 	add(&files, "c.conf", "\nport = = 1;");
-	ck_assert_ptr_null(config_load(add(&files, "d.conf", "workers = 1;\n@include \"c.conf\"\n"),
-				       &errors));
+	ck_assert_ptr_null(
+		config_load(add(&files, "d.conf", "workers = 1;\n@include \"c.conf\"\n"), &errors));
 	ck_assert_uint_eq(errors.count, 1);
 	ck_assert_ptr_nonnull(strstr(errors.items[0].file, "/c.conf"));
 	ck_assert_int_eq(errors.items[0].line, 2);
@@ -456,12 +479,62 @@ END_TEST
 START_TEST(words_of_chance)
 {
 	static const char *const words[] = {
-		"port", " = ", "=", ";", ";\n", "{", "}", "(", ")", "[", "]", ",", "\"", "\"x\"", "\\",
-		"1", "-1", "0x10", "5000000000", "1.5", "1e9", "L", "true", "framing", "delimiter",
-		"\"delimiter\"", "listeners", "sinks", "a", "b", "type", "\"file\"", "path", "\"/x\"",
-		"log", "level", "deliver", "address", "\"*\"", "/*", "*/", "#", "//", "\n", " ",
-		"@include", "\n@include \"x\"", "\\x00", "\xff", "\x01", "incomplete", "\"console\"",
-		"port = 1;", "listeners = { a = { port = 0; }; };", "\"a\" \"b\"", "quiet_timeout = 1;",
+		"port",
+		" = ",
+		"=",
+		";",
+		";\n",
+		"{",
+		"}",
+		"(",
+		")",
+		"[",
+		"]",
+		",",
+		"\"",
+		"\"x\"",
+		"\\",
+		"1",
+		"-1",
+		"0x10",
+		"5000000000",
+		"1.5",
+		"1e9",
+		"L",
+		"true",
+		"framing",
+		"delimiter",
+		"\"delimiter\"",
+		"listeners",
+		"sinks",
+		"a",
+		"b",
+		"type",
+		"\"file\"",
+		"path",
+		"\"/x\"",
+		"log",
+		"level",
+		"deliver",
+		"address",
+		"\"*\"",
+		"/*",
+		"*/",
+		"#",
+		"//",
+		"\n",
+		" ",
+		"@include",
+		"\n@include \"x\"",
+		"\\x00",
+		"\xff",
+		"\x01",
+		"incomplete",
+		"\"console\"",
+		"port = 1;",
+		"listeners = { a = { port = 0; }; };",
+		"\"a\" \"b\"",
+		"quiet_timeout = 1;",
 	};
 	struct config_errors errors;
 	struct config *config;
@@ -474,8 +547,9 @@ START_TEST(words_of_chance)
 		size_t len = 0;
 
 		for (int i = 0; i < n; i++)
-			len += (size_t)snprintf(text + len, sizeof text - len, "%s",
-						words[(size_t)rand() % (sizeof words / sizeof words[0])]);
+			len += (size_t)snprintf(
+				text + len, sizeof text - len, "%s",
+				words[(size_t)rand() % (sizeof words / sizeof words[0])]);
 		config = config_file_load(text, &errors);
 		good += config != NULL;
 		ck_assert_int_eq(config == NULL, errors.count > 0);

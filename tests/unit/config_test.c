@@ -183,10 +183,11 @@ END_TEST
 
 START_TEST(top_level_is_the_default_of_listeners)
 {
-	struct config *config = load(
-		"port = 4000; framing = \"delimiter\"; delimiter = \";\"; quiet_timeout = 2;\n"
-		"incomplete = \"console\";\n"
-		"listeners = { a = {}; b = { port = 0; framing = \"eof\"; incomplete = \"\"; }; };");
+	struct config *config =
+		load("port = 4000; framing = \"delimiter\"; delimiter = \";\"; quiet_timeout = 2;\n"
+		     "incomplete = \"console\";\n"
+		     "listeners = { a = {}; b = { port = 0; framing = \"eof\"; incomplete = \"\"; "
+		     "}; };");
 	const struct config_listener *a = &config->listeners[0], *b = &config->listeners[1];
 
 	ck_assert_int_eq(a->port, 4000);
@@ -444,11 +445,13 @@ START_TEST(table_is_sound)
 		const struct config_row *row = &rows[i];
 
 		ck_assert_msg(row->help != NULL, "%s has no help", row->name);
-		ck_assert_msg((row->sink_types != 0) == (row->scope == TABLE_SINK), "%s", row->name);
+		ck_assert_msg((row->sink_types != 0) == (row->scope == TABLE_SINK), "%s",
+			      row->name);
 		if (row->type == TABLE_CHOICE)
 			ck_assert_ptr_nonnull(row->choices);
 		for (j = 0; j < i; j++)
-			ck_assert_msg(rows[j].scope != row->scope || strcmp(rows[j].name, row->name) != 0 ||
+			ck_assert_msg(rows[j].scope != row->scope ||
+					      strcmp(rows[j].name, row->name) != 0 ||
 					      (rows[j].sink_types & row->sink_types) == 0,
 				      "%s is there twice", row->name);
 	}
