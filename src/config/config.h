@@ -106,7 +106,7 @@ struct config_error {
 struct config_errors {
 	struct config_error *items;
 	size_t count;
-	int exit_code; /* 78 (EX_CONFIG); 66 (EX_NOINPUT) or 77 (EX_NOPERM) when the file cannot be read */
+	int exit_code; /* 78 (EX_CONFIG); 77 (EX_NOPERM) when the file may not be read */
 };
 
 /* Reads FILE.  Returns a configuration with one reference, or NULL and at least

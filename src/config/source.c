@@ -139,7 +139,7 @@ fail_load(struct reader *reader, const struct frame *frame, int error)
 	} else {
 		reader->broken = true;
 		reader->report->exit_code =
-			error == EACCES || error == EPERM ? EX_NOPERM : EX_NOINPUT;
+			error == EACCES || error == EPERM ? EX_NOPERM : EX_CONFIG;
 		report_add(reader->report, 0, frame->path, 0, "cannot be read: %s%s",
 			   strerror(error), advice(error));
 	}

@@ -147,7 +147,7 @@ START_TEST(missing_file)
 {
 	struct program_result result = program_run("-c", "/nonexistent/cistern.conf", NULL);
 
-	ck_assert_int_eq(result.code, 66);
+	ck_assert_int_eq(result.code, 78);
 	expect_text(result.errors, "/nonexistent/cistern.conf");
 	expect_text(result.errors, strerror(ENOENT));
 	program_result_free(&result);

@@ -268,7 +268,7 @@ START_TEST(file_that_cannot_be_read)
 
 	config_files_open(&files);
 	ck_assert_ptr_null(config_load(files.directory, &errors));
-	ck_assert_int_eq(errors.exit_code, 66);
+	ck_assert_int_eq(errors.exit_code, 78);
 	ck_assert_uint_eq(errors.count, 1);
 	ck_assert_int_eq(errors.items[0].line, 0);
 	ck_assert_ptr_nonnull(strstr(errors.items[0].text, strerror(EISDIR)));
@@ -284,7 +284,7 @@ START_TEST(file_that_cannot_be_read)
 	config_files_close(&files);
 
 	ck_assert_ptr_null(config_load("/nonexistent/cistern.conf", &errors));
-	ck_assert_int_eq(errors.exit_code, 66);
+	ck_assert_int_eq(errors.exit_code, 78);
 	ck_assert_str_eq(errors.items[0].file, "/nonexistent/cistern.conf");
 	ck_assert_ptr_nonnull(strstr(errors.items[0].text, strerror(ENOENT)));
 	config_errors_free(&errors);
