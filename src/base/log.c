@@ -473,7 +473,7 @@ void
 log_verbose(int levels)
 {
 	pthread_mutex_lock(&state.lock);
-	state.more = levels;
+	state.more += levels;
 	set_threshold();
 	pthread_mutex_unlock(&state.lock);
 }

@@ -32,7 +32,7 @@ int log_open(enum log_target target, const char *path, enum log_level level, boo
 int log_reopen(void);
 void log_close(void);
 
-/* More by so many levels than the configuration says (-v). */
+/* More by so many levels than the configuration says (-v); calls add up. */
 void log_verbose(int levels);
 bool log_enabled(enum log_level level);
 

@@ -77,9 +77,6 @@ leave(struct connection *c, bool reset)
 	set_state(c, CONNECTION_DEAD);
 	deadline_clear(&intake->deadlines, &c->deadline);
 	intake_unstarve(intake, c);
-	if (c->watch != NULL)
-		event_free(c->watch);
-	c->watch = NULL;
 	if (c->bev != NULL)
 		bufferevent_free(c->bev);
 	c->bev = NULL;
@@ -128,35 +125,13 @@ reading(struct connection *c, bool on)
 		bufferevent_disable(c->bev, EV_READ);
 }
 
-/* The client has closed, or reset, while nothing was read from it. */
-static void
-connection_on_watch(evutil_socket_t fd, short what, void *arg)
-{
-	struct connection *c = arg;
-	int error = 0;
-	socklen_t len = sizeof(error);
-
-	(void)what;
-	if (getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &len) == 0 && error != 0)
-		connection_lost(c, strerror(error));
-	/* An orderly close is seen once all before it has been read. */
-}
-
 void
 connection_pause(struct connection *c)
 {
-	struct event_base *base = c->listener->intake->worker->base;
-
 	if (c->paused_since == 0)
 		c->paused_since = clock_now();
-	if (!c->reading)
-		return;
 	reading(c, false);
-	if (c->watch == NULL)
-		c->watch = event_new(base, c->fd, EV_CLOSED, connection_on_watch, c);
-	/* Without it (no memory) the close is noticed when reading goes on. */
-	if (c->watch != NULL && !c->fin)
-		event_add(c->watch, NULL);
+	timeout_schedule(c);
 }
 
 void
@@ -172,11 +147,8 @@ connection_resume(struct connection *c)
 		if (c->begun != 0)
 			c->begun += pause; /* the pause was ours, not the client's */
 	}
-	if (!c->reading && !c->fin) {
-		if (c->watch != NULL)
-			event_del(c->watch);
+	if (!c->reading && !c->fin)
 		reading(c, true);
-	}
 }
 
 static void
@@ -378,6 +350,7 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 
 	(void)bev;
 	if ((what & BEV_EVENT_ERROR) != 0) {
+		c->broken = true;
 		/* What was read before the reset is framed first: whole messages in
 		 * it are whole. */
 		if (c->state == CONNECTION_OPEN && c->paused_since == 0)

@@ -46,7 +46,6 @@ struct connection {
 	struct connection *next, **previous; /* of the intake */
 	struct connection *starved_next; /* or buried */
 	struct bufferevent *bev; /* NULL until the first wait */
-	struct event *watch; /* notices the client's close while reading is off */
 	struct chunk *rest;  /* read but not framed yet */
 	uint32_t rest_at, rest_len;
 	struct body *body; /* of the message in progress, as far as it is kept */
@@ -63,6 +62,7 @@ struct connection {
 	int fd;
 	uint8_t state;
 	uint8_t last_words; /* enum outcome: what ended the stream; ACCEPTED: nothing to say */
+	bool broken : 1;     /* reset; the error has been taken, so that read(2) says 0 now */
 	bool fin : 1;        /* the client's FIN has been read */
 	bool reading : 1;    /* the bufferevent reads */
 	bool unaccepted : 1; /* something was not accepted: the close is a reset */
@@ -90,7 +90,9 @@ void connection_lost(struct connection *connection, const char *why);
  * side, never the connection itself. */
 void connection_advance(struct connection *connection);
 
-/* No bytes are wanted for now; the client's close is noticed all the same. */
+/* No bytes are wanted for now; a reset is noticed all the same (timeout.c looks
+ * for it now and then: epoll tells of errors whether asked or not, and libevent
+ * passes them on to readers and writers only, so that watching alone would spin). */
 void connection_pause(struct connection *connection);
 void connection_resume(struct connection *connection);
 

@@ -76,6 +76,8 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 			*len += (size_t)n;
 			if (!to_the_end)
 				break;
+		} else if (n == 0 && c->broken) {
+			return ARRIVED_RESET;
 		} else if (n == 0) {
 			c->fin = true;
 			*drained = true;
@@ -108,8 +110,12 @@ grow(struct connection *c, const unsigned char *bytes, size_t len, struct chunk 
 		return ENDED_FIN;
 	if (c->body == NULL && (c->body = body_new()) == NULL)
 		return ENDED_MEMORY;
-	if (most != 0 && c->body->size + len > most)
+	if (most != 0 && c->body->size + len > most) {
+		/* What fits is kept for the sink that takes what is incomplete. */
+		if (c->listener->group->incomplete != NULL)
+			body_append(c->body, bytes, (size_t)(most - c->body->size), chunk);
 		return ENDED_TOO_LARGE;
+	}
 	if (body_append(c->body, bytes, len, chunk) == -1)
 		return c->body->file != -1 ? ENDED_STORAGE : ENDED_MEMORY;
 	if (c->body->file == -1 && (c->body->size >= SPILL_SIZE || memory_over()) &&
@@ -139,7 +145,7 @@ found(struct connection *c, struct findings *f, const struct framing_step *step,
 	*m = (struct message){.ended = how};
 	if (c->body == NULL && step->head_len == 0) {
 		if (most != 0 && step->data_len > most)
-			return ENDED_TOO_LARGE;
+			return grow(c, step->data, step->data_len, f->chunk);
 		m->data = step->data_len > 0 ? step->data : here;
 		m->size = step->data_len;
 		if (f->from == NULL)

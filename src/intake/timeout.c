@@ -5,6 +5,8 @@
  * Activity only moves time stamps; an entry that fires early is set anew.
  */
 #include <stddef.h>
+#include <string.h>
+#include <sys/socket.h>
 
 #include "base/clock.h"
 #include "intake/connection.h"
@@ -16,6 +18,7 @@
 #define LINGER_SILENCE (5 * SECOND) /* nginx's lingering_timeout */
 #define LINGER_RESET (2 * SECOND)   /* the same where a reset follows */
 #define LINGER_LOOK (10000)         /* between looks whether replies have arrived */
+#define PAUSE_LOOK (1 * SECOND)     /* between looks for a reset while not reading */
 #define RATE_GRACE (10 * SECOND)    /* min_rate is judged after so long */
 
 static uint64_t
@@ -41,6 +44,27 @@ rate_deadline(const struct connection *c)
 	uint64_t broken = c->begun + (uint64_t)((double)size * 1e6 / (double)rate) + 1;
 
 	return broken > judged ? broken : judged;
+}
+
+/* Not reading, for reasons of ours: no event tells of a reset. */
+static bool
+is_blind(const struct connection *c)
+{
+	return c->state == CONNECTION_ENDING ||
+	       (c->state == CONNECTION_OPEN && c->paused_since != 0);
+}
+
+/* Whether the client has reset the connection, which is then over. */
+static bool
+look_for_reset(struct connection *c)
+{
+	int error = 0;
+	socklen_t len = sizeof(error);
+
+	if (getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &len) == -1 || error == 0)
+		return false;
+	connection_lost(c, strerror(error));
+	return true;
 }
 
 void
@@ -74,6 +98,8 @@ timeout_schedule(struct connection *c)
 		}
 		break;
 	}
+	if (is_blind(c))
+		when = earlier(when, clock_now() + PAUSE_LOOK);
 	if (when == UINT64_MAX)
 		deadline_clear(&c->listener->intake->deadlines, &c->deadline);
 	else if (c->deadline.slot == 0 || when < c->deadline.when)
@@ -128,6 +154,8 @@ timeout_on_deadline(struct deadline *deadline)
 		(struct connection *)((char *)deadline - offsetof(struct connection, deadline));
 	uint64_t now = clock_now();
 
+	if (is_blind(c) && look_for_reset(c))
+		return;
 	switch ((enum connection_state)c->state) {
 	case CONNECTION_OPEN:
 		look_while_open(c, now);

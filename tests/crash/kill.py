@@ -57,6 +57,7 @@ def cycle(number, directory, chance, faults, totals):
     if "f" in sinks:
         storage.check_file(log, acknowledged, start, found, last_may_be_torn=True)
     storage.clear_spool(directory)
+    os.unlink(daemon.log)
     totals["acknowledged"] += len(acknowledged)
     totals["found"] += found.found // len(sinks)
     totals["lost"] += len(found.lost)

@@ -112,7 +112,8 @@ class Daemon:
         with open(config, "w", encoding="ascii") as out:
             out.write(CONFIG.replace("{more}", more).format(
                 directory=directory, spool=spool, file=file))
-        self.log = os.path.join(directory, "cisternd.log")
+        number = len([name for name in os.listdir(directory) if name.endswith(".stderr")])
+        self.log = os.path.join(directory, "%d.stderr" % number)
         self.log_file = open(self.log, "wb")
         everything = dict(os.environ)
         everything.update(env or {})
@@ -236,10 +237,6 @@ class Found:
         self.found = 0
 
 
-def expected(name, size):
-    return message(name, size)
-
-
 def check_spool(directory, acknowledged, found=None):
     """Looks for every acknowledged message and at every file."""
     found = found or Found()
@@ -255,7 +252,7 @@ def check_spool(directory, acknowledged, found=None):
             found.lost.append(id_)
             continue
         with open(os.path.join(new, names[id_]), "rb") as file:
-            if file.read() != expected(name, size):
+            if file.read() != message(name, size):
                 found.torn.append(names[id_])
             else:
                 found.found += 1
@@ -298,7 +295,7 @@ def check_file(path, acknowledged, start=0, found=None, last_may_be_torn=False):
     for id_, (name, size) in acknowledged.items():
         if id_ not in records:
             found.lost.append(id_)
-        elif records[id_] != expected(name, size):
+        elif records[id_] != message(name, size):
             found.torn.append(id_)
         else:
             found.found += 1

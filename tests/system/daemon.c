@@ -54,7 +54,7 @@ replace(char *text, const char *what, const char *with)
 	return text;
 }
 
-static void
+static void __attribute__((format(printf, 3, 0)))
 write_config(const struct daemon *daemon, const struct daemon_options *options,
 	     const char *format, va_list ap)
 {
@@ -168,7 +168,7 @@ take_background(struct daemon *daemon)
 	daemon->running = true;
 }
 
-static struct daemon *
+static struct daemon *__attribute__((format(printf, 2, 0)))
 start(const struct daemon_options *options, const char *format, va_list ap)
 {
 	struct daemon *daemon = calloc(1, sizeof *daemon);
