@@ -27,7 +27,7 @@ sources() {
 }
 
 scripts() {
-	find bootstrap script .ci tests -name corpus -prune -o \
+	find bootstrap script .ci examples tests -name corpus -prune -o \
 		\( -name bootstrap -o -name '*.sh' -o -path 'script/*' -o -path .ci/run \) \
 		-type f -print 2>/dev/null | sort
 }
@@ -37,6 +37,7 @@ texts() {
 	scripts
 	find configure.ac Makefile.am ./*.md m4/cistern.m4 etc man .github .clang-format \
 		.editorconfig -type f 2>/dev/null
+	find examples tests -name corpus -prune -o -name '*.py' -print
 }
 
 if command -v mandoc >/dev/null 2>&1; then

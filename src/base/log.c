@@ -374,7 +374,7 @@ emit(enum log_level level, const char *event, const struct log_subject *subject,
 
 /* errno is what the caller had when its arguments are put together: %m may be
  * among them. */
-static void
+static void __attribute__((format(printf, 4, 0)))
 log_arguments(enum log_level level, const char *event, const struct log_subject *subject,
 	      const char *format, va_list arguments)
 {

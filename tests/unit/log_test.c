@@ -161,9 +161,11 @@ START_TEST(levels)
 	ck_assert(log_enabled(LOG_LEVEL_DEBUG));
 	ck_assert_int_eq(log_open(LOG_TARGET_FILE, path, LOG_LEVEL_ERROR, false), 0);
 	ck_assert(log_enabled(LOG_LEVEL_WARNING) && !log_enabled(LOG_LEVEL_NOTICE));
+	log_verbose(1); /* calls add up: -v -v */
+	ck_assert(log_enabled(LOG_LEVEL_NOTICE) && !log_enabled(LOG_LEVEL_INFO));
 	log_verbose(9);
 	ck_assert(log_enabled(LOG_LEVEL_DEBUG));
-	log_verbose(0);
+	log_verbose(-11);
 	ck_assert(log_enabled(LOG_LEVEL_ERROR) && !log_enabled(LOG_LEVEL_WARNING));
 	for (int i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++)
 		ck_assert_ptr_nonnull(log_level_name((enum log_level)i));
