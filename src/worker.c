@@ -63,7 +63,9 @@ worker_start(struct worker *worker)
 void
 worker_end(struct worker *worker)
 {
-	event_base_loopbreak(worker->base);
+	/* Not loopbreak: what libevent still has to finalize refers to what is freed next. */
+	if (event_base_loopexit(worker->base, NULL) == -1)
+		event_base_loopbreak(worker->base);
 }
 
 void

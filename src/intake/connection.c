@@ -77,10 +77,15 @@ leave(struct connection *c, bool reset)
 	set_state(c, CONNECTION_DEAD);
 	deadline_clear(&intake->deadlines, &c->deadline);
 	intake_unstarve(intake, c);
-	if (c->bev != NULL)
+	if (c->bev != NULL) {
+		/* A deferred callback may hold it for a while, and its events must not
+		 * outlive the descriptor. */
+		bufferevent_disable(c->bev, EV_READ | EV_WRITE);
 		bufferevent_free(c->bev);
+	}
 	c->bev = NULL;
-	memory_release(c->unsent);
+	memory_release(c->charged);
+	c->charged = 0;
 	c->unsent = 0;
 	if (reset)
 		net_reset(c->fd);
@@ -135,18 +140,23 @@ connection_pause(struct connection *c)
 }
 
 void
+connection_unpause(struct connection *c)
+{
+	uint64_t now;
+
+	if (c->paused_since == 0)
+		return;
+	now = clock_now();
+	if (c->begun != 0)
+		c->begun += now - c->paused_since; /* the pause was ours, not the client's */
+	c->paused_since = 0;
+	c->heard = now;
+}
+
+void
 connection_resume(struct connection *c)
 {
-	uint64_t now, pause;
-
-	if (c->paused_since != 0) {
-		now = clock_now();
-		pause = now - c->paused_since;
-		c->paused_since = 0;
-		c->heard = now;
-		if (c->begun != 0)
-			c->begun += pause; /* the pause was ours, not the client's */
-	}
+	connection_unpause(c);
 	if (!c->reading && !c->fin)
 		reading(c, true);
 }
@@ -183,6 +193,18 @@ replies_arrived(const struct connection *c)
 	return ioctl(c->fd, SIOCOUTQ, &queued) == -1 || queued == 0;
 }
 
+/* Whether bytes have come that nobody will look at. */
+static bool
+unread(const struct connection *c)
+{
+	int n;
+
+	if (c->rest != NULL ||
+	    (c->bev != NULL && evbuffer_get_length(bufferevent_get_input(c->bev)) > 0))
+		return true;
+	return !c->fin && ioctl(c->fd, FIONREAD, &n) == 0 && n > 0;
+}
+
 void
 connection_linger(struct connection *c, uint64_t now)
 {
@@ -213,14 +235,14 @@ connection_advance(struct connection *c)
 		timeout_schedule(c);
 		return;
 	}
-	if (c->unaccepted && !c->told) {
+	if (unread(c))
+		c->dropped = true; /* a FIN would claim that it was accepted */
+	if ((c->unaccepted || c->dropped) && !c->told) {
 		leave(c, true);
-	} else if (c->unaccepted) {
-		start_lingering(c);
-	} else if (c->fin && c->dropped && c->told) {
+	} else if (c->unaccepted || c->dropped) {
 		start_lingering(c);
 	} else if (c->fin) {
-		leave(c, c->dropped);
+		leave(c, false);
 	} else if (shutdown(c->fd, SHUT_WR) == -1) {
 		leave(c, true); /* the client is gone already */
 	} else {
@@ -240,8 +262,10 @@ end(struct connection *c)
 {
 	set_state(c, CONNECTION_ENDING);
 	intake_unstarve(c->listener->intake, c);
-	if (c->rest != NULL)
+	if (c->rest != NULL) {
 		chunk_unref(c->rest);
+		c->dropped = true;
+	}
 	c->rest = NULL;
 	c->begun = 0;
 	connection_pause(c);
@@ -261,15 +285,18 @@ discard(struct connection *c, enum ended reason, const char *why)
 {
 	struct listener *l = c->listener;
 	uint64_t size = c->body != NULL ? c->body->size : 0;
+	/* A body that could not grow is beyond use. */
+	bool aside = c->body != NULL && l->group->incomplete != NULL && reason != ENDED_STORAGE &&
+		     reason != ENDED_MEMORY;
 
 	counter_add(&l->counters.discarded[reason], 1);
 	if (damper_pass(&l->dampers[reason], clock_now()))
 		connection_log(LOG_LEVEL_WARNING, "message-discarded", c, "%s: %s; %llu bytes of it %s",
 			       ended_name(reason), why, (unsigned long long)size,
-			       l->group->incomplete != NULL && c->body != NULL ? "put aside" : "discarded");
+			       aside ? "put aside" : "discarded");
 	else
 		intake_damped(l->intake);
-	if (c->body != NULL && l->group->incomplete != NULL)
+	if (aside)
 		receive_put_aside(c, reason);
 	body_free(c->body);
 	c->body = NULL;
@@ -426,7 +453,8 @@ connection_stop(struct connection *c)
 		return;
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */
-		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || connection_in_progress(c));
+		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || c->dropped ||
+				 connection_in_progress(c) || unread(c));
 		return;
 	}
 	if (c->state == CONNECTION_OPEN && c->paused_since == 0)
@@ -435,6 +463,7 @@ connection_stop(struct connection *c)
 		return;
 	if (level == INTAKE_ABORT && (connection_in_progress(c) || c->rest != NULL))
 		connection_fail(c, ENDED_SHUTDOWN, "the daemon stops");
-	else if (level == INTAKE_ABORT || (!connection_in_progress(c) && c->rest == NULL && c->in_flight == 0))
+	else if (level == INTAKE_ABORT || (!connection_in_progress(c) && c->rest == NULL &&
+					     c->in_flight == 0 && c->paused_since == 0))
 		connection_end(c);
 }

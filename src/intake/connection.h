@@ -58,7 +58,9 @@ struct connection {
 	uint64_t bytes;
 	uint64_t messages;
 	uint64_t in_flight;     /* messages */
-	size_t unsent;          /* bytes of replies that the client does not take; charged */
+	size_t unsent;          /* bytes of replies that the client does not take, ... */
+	size_t mapped;          /* ... of which so many at most are mapped files, ... */
+	size_t charged;         /* ... and so many are charged to memory */
 	int fd;
 	uint8_t state;
 	uint8_t last_words; /* enum outcome: what ended the stream; ACCEPTED: nothing to say */
@@ -95,6 +97,9 @@ void connection_advance(struct connection *connection);
  * passes them on to readers and writers only, so that watching alone would spin). */
 void connection_pause(struct connection *connection);
 void connection_resume(struct connection *connection);
+
+/* The pause is over, as far as the client's time goes; reading is not on yet. */
+void connection_unpause(struct connection *connection);
 
 /* The bufferevent, made when it is first needed.  False: there was no memory for
  * one, and the connection is lost. */

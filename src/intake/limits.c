@@ -98,15 +98,14 @@ limits_clear(struct limits *limits)
 bool
 limits_take(struct limits *limits)
 {
-	uint64_t now = atomic_load_explicit(&limits->active, memory_order_relaxed);
+	uint64_t now = atomic_load(&limits->active);
 
 	if (limits->most == 0)
 		return true;
 	do
 		if (now >= limits->most)
 			return false;
-	while (!atomic_compare_exchange_weak_explicit(&limits->active, &now, now + 1,
-	    memory_order_relaxed, memory_order_relaxed));
+	while (!atomic_compare_exchange_weak(&limits->active, &now, now + 1));
 	return true;
 }
 
@@ -114,7 +113,7 @@ void
 limits_give(struct limits *limits)
 {
 	if (limits->most != 0)
-		atomic_fetch_sub_explicit(&limits->active, 1, memory_order_relaxed);
+		atomic_fetch_sub(&limits->active, 1);
 }
 
 bool

@@ -54,13 +54,29 @@ refuse(struct listener *l, enum refusal why, const struct net_address *peer, con
 	}
 }
 
+/* A place under max_connections is free again, perhaps for one that is parked. */
+static void
+give_place(struct listener *l)
+{
+	struct listener_group *group = l->group;
+	unsigned i;
+
+	limits_give(&group->limits);
+	if (atomic_load(&group->n_parked) == 0)
+		return;
+	for (i = 0; i < group->n_members; i++)
+		if (!atomic_exchange(&group->members[i]->place_posted, true))
+			inbox_post(&group->members[i]->intake->worker->inbox,
+				   &group->members[i]->place);
+}
+
 /* A place under max_connections is taken already. */
 static void
 admit(struct listener *l, int fd, const struct net_address *peer)
 {
 	if (!limits_take_address(&l->group->limits, peer)) {
 		net_reset(fd);
-		limits_give(&l->group->limits);
+		give_place(l);
 		refuse(l, REFUSAL_ADDRESS_LIMIT, peer, "reset: max_connections_per_address is reached");
 		return;
 	}
@@ -145,7 +161,7 @@ listener_on_place(struct inbox_item *item)
 	struct listener *l = (struct listener *)((char *)item - offsetof(struct listener, place));
 	int fd = l->parked;
 
-	atomic_store(&l->place_posted, false);
+	(void)atomic_exchange(&l->place_posted, false); /* orders the look behind it */
 	if (fd == -1 || !limits_take(&l->group->limits))
 		return;
 	l->parked = -1;
@@ -204,6 +220,16 @@ listener_stop(struct listener *l)
 	}
 }
 
+static void
+leave_landing(struct listener *l)
+{
+	if (l->landing == NULL)
+		return;
+	memory_charge(memory_size(l->landing));
+	chunk_unref(l->landing);
+	l->landing = NULL;
+}
+
 void
 listener_close(struct listener *l)
 {
@@ -214,8 +240,7 @@ listener_close(struct listener *l)
 	free(l->acceptors);
 	if (l->retry != NULL)
 		event_free(l->retry);
-	if (l->landing != NULL)
-		chunk_unref(l->landing);
+	leave_landing(l);
 	chunk_pool_clear(&l->pool);
 }
 
@@ -229,25 +254,18 @@ listener_landing(struct listener *l)
 	fresh = chunk_get(&l->pool);
 	if (fresh == NULL)
 		return NULL;
-	if (l->landing != NULL)
-		chunk_unref(l->landing);
+	/* The chunk that waits for the next read is a fixed cost, and not charged; it
+	 * is once somebody else holds it. */
+	memory_release(memory_size(fresh));
+	leave_landing(l);
 	return l->landing = fresh;
 }
 
 void
 listener_released(struct listener *l, const struct net_address *peer)
 {
-	struct listener_group *group = l->group;
-	unsigned i;
-
-	limits_give_address(&group->limits, peer);
-	limits_give(&group->limits);
-	if (atomic_load(&group->n_parked) == 0)
-		return;
-	for (i = 0; i < group->n_members; i++)
-		if (!atomic_exchange(&group->members[i]->place_posted, true))
-			inbox_post(&group->members[i]->intake->worker->inbox,
-				   &group->members[i]->place);
+	limits_give_address(&l->group->limits, peer);
+	give_place(l);
 }
 
 void

@@ -113,7 +113,8 @@ grow(struct connection *c, const unsigned char *bytes, size_t len, struct chunk 
 	if (most != 0 && c->body->size + len > most) {
 		/* What fits is kept for the sink that takes what is incomplete. */
 		if (c->listener->group->incomplete != NULL)
-			body_append(c->body, bytes, (size_t)(most - c->body->size), chunk);
+			if (body_append(c->body, bytes, (size_t)(most - c->body->size), chunk) == -1)
+				return c->body->file != -1 ? ENDED_STORAGE : ENDED_MEMORY;
 		return ENDED_TOO_LARGE;
 	}
 	if (body_append(c->body, bytes, len, chunk) == -1)
@@ -163,8 +164,21 @@ found(struct connection *c, struct findings *f, const struct framing_step *step,
 	return ENDED_FIN;
 }
 
-/* Gives what was found to the sinks. */
+/* The address that the client came to, where a sink wants to know. */
 static void
+know_local(struct connection *c)
+{
+	struct sockaddr_storage local = {0};
+	socklen_t len = sizeof(local);
+
+	if (c->listener->group->wants_local && c->origin.local.family == 0 &&
+	    getsockname(c->fd, (struct sockaddr *)&local, &len) == 0)
+		net_address_set(&c->origin.local, (struct sockaddr *)&local);
+}
+
+/* Gives what was found to the sinks.  False: there is no memory for that; none of it
+ * is delivered. */
+static bool
 deliver(struct connection *c, struct findings *f, bool keep_chunk)
 {
 	struct listener *l = c->listener;
@@ -184,16 +198,9 @@ deliver(struct connection *c, struct findings *f, bool keep_chunk)
 		for (i = 0; i < f->count; i++)
 			body_free(f->messages[i].body);
 		counter_add(&l->counters.failed, f->count);
-		c->unaccepted = true;
-		return;
+		return false;
 	}
-	if (group->wants_local && c->origin.local.family == 0) {
-		struct sockaddr_storage local;
-		socklen_t len = sizeof(local);
-
-		if (getsockname(c->fd, (struct sockaddr *)&local, &len) == 0)
-			net_address_set(&c->origin.local, (struct sockaddr *)&local);
-	}
+	know_local(c);
 	batch->time = clock_wall();
 	for (i = 0; i < batch->count; i++)
 		batch->messages[i].id = id_next(&l->intake->ids, batch->time);
@@ -210,6 +217,7 @@ deliver(struct connection *c, struct findings *f, bool keep_chunk)
 	 * home before we return to the loop. */
 	for (i = 0; i < n_sinks; i++)
 		sink_deliver(group->deliver[i], &batch->deliveries[i]);
+	return true;
 }
 
 void
@@ -222,6 +230,7 @@ receive_put_aside(struct connection *c, enum ended reason)
 	if (batch == NULL)
 		return; /* it is discarded, then, which is logged anyway */
 	c->body = NULL;
+	know_local(c);
 	batch->time = clock_wall();
 	batch->messages[0].id = id_next(&l->intake->ids, batch->time);
 	batch->origin = &c->origin;
@@ -329,8 +338,11 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 		last = false;
 	if (failure != ENDED_FIN && why == NULL)
 		why = explain(failure);
-	if (f.count > 0)
-		deliver(c, &f, p < end && !full && failure == ENDED_FIN);
+	if (f.count > 0 && !deliver(c, &f, p < end && !full && failure == ENDED_FIN)) {
+		/* Receipts go by order: after a gap none would be true. */
+		connection_lost(c, "out of memory");
+		return;
+	}
 	if (!c->framing.open)
 		c->begun = 0;
 	else if (c->begun == 0 || f.count > 0)
@@ -379,10 +391,12 @@ must_wait(struct connection *c)
 	if (!memory_over())
 		return false;
 	/* What grows goes to a file; past that, whoever would need more waits. */
-	if (c->body != NULL && c->body->file == -1 && receive_spill(c) == 0 && !memory_over())
-		return false;
+	if (c->body != NULL && c->body->file == -1 && (receive_spill(c) == -1 || !memory_over()))
+		return false; /* where it cannot be spilled it is refused as it grows */
 	if (c->body != NULL && c->body->file != -1 && c->rest == NULL)
 		return false;
+	if (c->rest != NULL)
+		return false; /* it needs no more, and gives its chunk back */
 	intake_relieve(intake);
 	if (!memory_over())
 		return false;
@@ -420,6 +434,7 @@ run(struct connection *c, unsigned turns)
 
 		if ((wait = must_wait(c)))
 			break;
+		connection_unpause(c);
 		if (c->rest != NULL) {
 			feed_rest(c);
 			continue;

@@ -16,6 +16,7 @@
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
 
+#include "base/clock.h"
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
@@ -57,7 +58,7 @@ put_receipt(struct evbuffer *out, enum outcome outcome, const struct message *me
 
 /* The message back.  What is in memory moves, what is in a file is mapped. */
 static int
-put_echo(struct evbuffer *out, struct message *message)
+put_echo(struct connection *c, struct evbuffer *out, struct message *message)
 {
 	struct body *body = message->body;
 	int fd;
@@ -73,6 +74,7 @@ put_echo(struct evbuffer *out, struct message *message)
 		close(fd);
 		return -1;
 	}
+	c->mapped += message->size;
 	return 0;
 }
 
@@ -86,11 +88,15 @@ reply_unsent(const struct connection *c)
 static void
 account(struct connection *c)
 {
-	size_t unsent = reply_unsent(c);
+	size_t charged;
 
-	memory_charge(unsent);
-	memory_release(c->unsent);
-	c->unsent = unsent;
+	c->unsent = reply_unsent(c);
+	if (c->unsent == 0)
+		c->mapped = 0;
+	charged = c->unsent > c->mapped ? c->unsent - c->mapped : 0;
+	memory_charge(charged);
+	memory_release(c->charged);
+	c->charged = charged;
 }
 
 /* Sends what has been put together.  May find the client gone. */
@@ -118,6 +124,8 @@ send_replies(struct connection *c, struct evbuffer *out)
 		evbuffer_drain(out, evbuffer_get_length(out));
 		return;
 	}
+	if (c->unsent == 0)
+		c->heard = clock_now(); /* from now on it is the client that we wait for */
 	if (bufferevent_write_buffer(c->bev, out) == -1) {
 		evbuffer_drain(out, evbuffer_get_length(out));
 		connection_lost(c, "out of memory");
@@ -152,7 +160,7 @@ settle(struct connection *c, struct batch *batch, struct evbuffer *out)
 		if (reply == CONFIG_REPLY_RECEIPT)
 			ok |= put_receipt(out, outcome, m);
 		else if (outcome == OUTCOME_ACCEPTED)
-			ok |= put_echo(out, m);
+			ok |= put_echo(c, out, m);
 	}
 	counter_add(&counters->accepted, accepted);
 	counter_add(&counters->failed, failed);

@@ -157,8 +157,10 @@ open_unix(struct socket_set *set, const struct config_listener *listener, const 
 	for (i = 1; i < set->n_workers; i++)
 		s->fds[i] = s->fds[0];
 	s->unlink_path = strdup(path);
-	if (s->unlink_path == NULL || chmod(path, 0666) == -1)
+	if (s->unlink_path == NULL || chmod(path, 0666) == -1 || lstat(path, &st) == -1)
 		return complain(listener, s->text, "prepare");
+	s->device = st.st_dev;
+	s->inode = st.st_ino;
 	return 0;
 }
 
@@ -270,6 +272,7 @@ socket_set_listen(struct socket_set *set, const struct config_listener *listener
 void
 socket_set_close(struct socket_set *set)
 {
+	struct stat st;
 	size_t i;
 	unsigned w;
 
@@ -279,7 +282,8 @@ socket_set_close(struct socket_set *set)
 		for (w = 0; w < (s->shared ? 1 : set->n_workers); w++)
 			if (s->fds[w] != -1)
 				close(s->fds[w]);
-		if (s->unlink_path != NULL)
+		if (s->unlink_path != NULL && lstat(s->unlink_path, &st) == 0 &&
+		    st.st_dev == s->device && st.st_ino == s->inode)
 			unlink(s->unlink_path);
 		free(s->unlink_path);
 		free(s->fds);

@@ -19,7 +19,9 @@ struct socket {
 	char text[128];  /* for the log: "127.0.0.1:11000", "unix:/path" */
 	int *fds;        /* one a worker; the same one for all where shared */
 	bool shared;
-	char *unlink_path; /* of a unix socket, removed at the end */
+	char *unlink_path; /* of a unix socket, removed at the end, ... */
+	dev_t device;      /* ... if it is still ours */
+	ino_t inode;
 };
 
 struct socket_set {

@@ -31,7 +31,7 @@ uint64_t
 timeout_lingering(const struct connection *c)
 {
 	return earlier(c->begun + LINGER_MOST,
-		       c->heard + (c->unaccepted ? LINGER_RESET : LINGER_SILENCE));
+		       c->heard + (c->unaccepted || c->dropped ? LINGER_RESET : LINGER_SILENCE));
 }
 
 /* When min_rate is broken if nothing more comes. */
@@ -107,6 +107,27 @@ timeout_schedule(struct connection *c)
 	/* A later one than set is found out when that comes. */
 }
 
+/* Whether the client takes its replies, if slowly.  False: it is gone, or was. */
+static bool
+look_at_replies(struct connection *c, uint64_t now)
+{
+	uint64_t patience = c->listener->config->idle_timeout;
+	size_t before = c->unsent;
+	uint8_t state = c->state;
+
+	if (before == 0 || patience == 0 || now < c->heard + patience)
+		return true;
+	reply_on_drained(c);
+	if (c->state != state)
+		return false;
+	if (c->unsent >= before) {
+		connection_lost(c, "it does not read its replies");
+		return false;
+	}
+	c->heard = now;
+	return true;
+}
+
 /* What the client owes us while we read. */
 static void
 look_while_open(struct connection *c, uint64_t now)
@@ -130,13 +151,7 @@ look_while_open(struct connection *c, uint64_t now)
 	if (config->idle_timeout == 0 || now < c->heard + config->idle_timeout)
 		return;
 	if (c->unsent > 0) {
-		size_t before = c->unsent;
-
-		reply_on_drained(c);
-		if (c->unsent < before) /* it takes its replies, if slowly */
-			c->heard = now;
-		else
-			connection_lost(c, "it does not read its replies");
+		(void)look_at_replies(c, now);
 	} else if (c->in_flight > 0 || c->paused_since != 0) {
 		c->heard = now; /* the wait is ours */
 	} else if (connection_in_progress(c)) {
@@ -158,21 +173,16 @@ timeout_on_deadline(struct deadline *deadline)
 		return;
 	switch ((enum connection_state)c->state) {
 	case CONNECTION_OPEN:
+		/* What has come while the loop, or the process, stood still counts. */
+		if (c->paused_since == 0)
+			receive_run(c);
+		if (c->state != CONNECTION_OPEN)
+			return;
 		look_while_open(c, now);
 		break;
 	case CONNECTION_ENDING:
-		if (c->unsent > 0 && now >= c->heard + c->listener->config->idle_timeout) {
-			size_t before = c->unsent;
-
-			reply_on_drained(c);
-			if (c->state != CONNECTION_ENDING)
-				return;
-			if (c->unsent >= before) {
-				connection_lost(c, "it does not read its replies");
-				return;
-			}
-			c->heard = now;
-		}
+		if (!look_at_replies(c, now))
+			return;
 		break;
 	case CONNECTION_LINGERING:
 		connection_linger(c, now);
