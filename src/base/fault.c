@@ -150,7 +150,7 @@ parse_plan(void)
 	parse_action(action + 1);
 }
 
-static void
+static void __attribute__((format(printf, 2, 3)))
 trace_line(char kind, const char *format, ...)
 {
 	char line[512];
@@ -173,8 +173,8 @@ trace_line(char kind, const char *format, ...)
 
 /* The same with bytes behind it, in as many pieces as they come. */
 static void
-trace_bytes(unsigned long long number, enum point point, int fd, off_t at, const struct iovec *pieces,
-	    int count)
+trace_bytes(unsigned long long number, enum point point, int fd, off_t at,
+	    const struct iovec *pieces, int count)
 {
 	static const char digits[] = "0123456789abcdef";
 	size_t total = 0, used;

@@ -37,6 +37,7 @@ struct spool_file {
 struct spool_group {
 	const struct config_sink *config;
 	bool unnamed;    /* files without a name can be made and linked */
+	bool syncfs_tells; /* of errors */
 	dev_t device;    /* the spool's */
 	int new;
 	int tmp;

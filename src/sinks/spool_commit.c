@@ -10,8 +10,9 @@
  * from two on with one syncfs, which costs about what one fdatasync does.  syncfs
  * tells (since Linux 5.8) of whatever the filesystem failed to write since the
  * description it is called with was last told, so each group has a description of
- * its own, opened before any of the group's bytes are written.  A body that was
- * spilled may have lost bytes before that; it is asked on its own.
+ * its own, opened before any of the group's bytes are written; older kernels say
+ * nothing, and there each file is synced.  A body that was spilled may have lost bytes
+ * before all that; it is asked on its own.
  *
  * What failed to sync is not synced again: the kernel takes it for clean.  Its
  * file goes, without ever having had a name.  Where the directory's sync fails,
@@ -23,6 +24,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/utsname.h>
 #include <time.h>
 
 #include "base/fault.h"
@@ -38,7 +40,7 @@ static bool
 name_allows(unsigned char c)
 {
 	return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
-	       c == '-' || c == '_' || c == ':' || c == '%';
+	       c == '-' || c == '_';
 }
 
 /* The peer as it is printed, without brackets, a hyphen before its port.  Dots pass
@@ -54,7 +56,7 @@ put_peer(char *to, const struct net_address *peer)
 		*port = '-';
 	for (c = text; *c != '\0'; c++)
 		if (*c != '[' && *c != ']')
-			*to++ = *c == '.' || name_allows((unsigned char)*c) ? *c : '_';
+			*to++ = strchr(".:%", *c) != NULL || name_allows((unsigned char)*c) ? *c : '_';
 	return to;
 }
 
@@ -216,7 +218,7 @@ sync_data(struct spool_group *group)
 	sync_each(group, true);
 	for (file = group->files; file < end; file++)
 		written += file->error == 0 && !file->borrowed;
-	if (written <= 1) {
+	if (written <= 1 || !group->syncfs_tells) {
 		sync_each(group, false);
 		return;
 	}
@@ -412,6 +414,22 @@ spool_group_try(struct spool_group *group)
 	return result;
 }
 
+/* Since Linux 5.8 syncfs fails when something could not be written. */
+static bool
+kernel_tells(void)
+{
+	struct utsname name;
+	unsigned long major, minor = 0;
+	char *rest;
+
+	if (uname(&name) == -1)
+		return false;
+	major = strtoul(name.release, &rest, 10);
+	if (*rest == '.')
+		minor = strtoul(rest + 1, NULL, 10);
+	return major > 5 || (major == 5 && minor >= 8);
+}
+
 int
 spool_group_open(struct spool_group *group, const struct config_sink *config)
 {
@@ -429,6 +447,7 @@ spool_group_open(struct spool_group *group, const struct config_sink *config)
 	if (group->new == -1 || group->tmp == -1 || fault_fstat(group->new, &st) == -1)
 		return -1;
 	group->device = st.st_dev;
+	group->syncfs_tells = kernel_tells();
 	if (fault_fstat(group->tmp, &st) == -1)
 		return -1;
 	if (st.st_dev != group->device) {

@@ -35,8 +35,8 @@ def cycle(number, directory, chance, faults, totals):
         return daemon.wait() == -9, point
     # What the last life tore was cut off.
     start = os.path.getsize(log) if os.path.exists(log) else 0
-    clients = [storage.Client(daemon.port, "%d-%d" % (number, n),
-                              storage.any_sizes("%d-%d" % (number, n))) for n in range(CLIENTS)]
+    names = ["%d-%d" % (number, n) for n in range(CLIENTS)]
+    clients = [storage.Client(daemon.port, name, storage.any_sizes(name)) for name in names]
     for client in clients:
         client.start()
     until = time.monotonic() + (chance.uniform(0.0, 0.25) if not point else 1.0)

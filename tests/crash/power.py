@@ -275,7 +275,8 @@ def record(directory, sinks, trace, program, env):
         acknowledged.update(client.acknowledged)
     code = daemon.stop()
     if code != 0 or len(acknowledged) != 5 * 24:
-        raise RuntimeError("code %s, %d acknowledged\n%s" % (code, len(acknowledged), daemon.text()))
+        raise RuntimeError("code %s, %d acknowledged\n%s" % (
+            code, len(acknowledged), daemon.text()))
     return acknowledged
 
 

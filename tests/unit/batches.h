@@ -38,7 +38,8 @@ void batches_close(struct batches *batches);
  * message's number. */
 struct batch *batches_make(struct batches *batches, unsigned count, const char *text);
 struct batch *batches_make_bytes(struct batches *batches, const void *bytes, size_t len);
-/* A batch of one message whose bytes lie in a body, spilled to directory (NULL: in memory). */
+/* A batch of one message whose bytes lie in a body, spilled to a directory (NULL: in
+ * memory). */
 struct batch *batches_make_body(struct batches *batches, const void *bytes, size_t len,
 				const char *directory);
 
@@ -50,7 +51,8 @@ enum outcome batches_send(struct batches *batches, struct batch *batch);
 enum outcome batches_outcome(const struct batch *batch, unsigned message);
 
 /* Files. */
-char *batches_read(const char *path, size_t *len); /* to be freed; fails the test when there is none */
+/* To be freed; fails the test when there is none. */
+char *batches_read(const char *path, size_t *len);
 void batches_write(const char *path, const void *bytes, size_t len);
 /* How many entries a directory has, "." and ".." not counted; *last: one of them. */
 unsigned batches_count(const char *path, char last[256]);

@@ -230,6 +230,31 @@ START_TEST(copies_a_body_that_others_read)
 }
 END_TEST
 
+/* As on a kernel whose syncfs keeps errors to itself. */
+START_TEST(syncs_each_where_syncfs_does_not_tell)
+{
+	struct config_sink config = settings();
+	struct spool_group group;
+	struct batch *batch;
+	unsigned i;
+
+	open_spool();
+	batch = batches_make(&b, 3, "number %u");
+	ck_assert_int_eq(spool_group_open(&group, &config), 0);
+	group.unnamed = true;
+	group.syncfs_tells = false;
+	for (i = 0; i < 3; i++)
+		ck_assert_int_eq(spool_group_add(&group, batch, &batch->messages[i], 0), SPOOL_ADDED);
+	spool_group_commit(&group);
+	for (i = 0; i < 3; i++)
+		ck_assert(group.files[i].error == 0 && group.files[i].synced);
+	ck_assert_uint_eq(batches_count(in_spool("new"), NULL), 3);
+	spool_group_close(&group);
+	batch_free(batch);
+	batches_close(&b);
+}
+END_TEST
+
 /* As on a filesystem without O_TMPFILE. */
 START_TEST(renames_where_files_need_names)
 {
@@ -457,6 +482,7 @@ spool_suite(void)
 	tcase_add_test(tcase, stores_a_body_in_memory);
 	tcase_add_test(tcase, links_a_spilled_body);
 	tcase_add_test(tcase, copies_a_body_that_others_read);
+	tcase_add_test(tcase, syncs_each_where_syncfs_does_not_tell);
 	tcase_add_test(tcase, renames_where_files_need_names);
 	tcase_add_test(tcase, removes_leftovers_at_start);
 	tcase_add_test(tcase, leaves_what_another_one_works_on);
