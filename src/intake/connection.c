@@ -344,6 +344,19 @@ connection_lost(struct connection *c, const char *why)
 	leave(c, true);
 }
 
+void
+connection_out_of_memory(struct connection *c)
+{
+	struct listener *l = c->listener;
+
+	if (damper_pass(&l->dampers[ENDED_MEMORY], clock_now()))
+		connection_log(LOG_LEVEL_WARNING, "out-of-memory", c,
+			       "reset: out of memory; what was not accepted has to be sent again");
+	else
+		intake_damped(l->intake);
+	connection_lost(c, "out of memory");
+}
+
 /* ------------------------------------------------------------------ events */
 
 static void
@@ -404,7 +417,7 @@ connection_buffer(struct connection *c)
 		return true;
 	c->bev = bufferevent_socket_new(c->listener->intake->worker->base, c->fd, 0);
 	if (c->bev == NULL) {
-		connection_lost(c, "out of memory");
+		connection_out_of_memory(c);
 		return false;
 	}
 	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
@@ -420,10 +433,10 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	struct connection *c = memory_alloc(sizeof(*c));
 
 	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1) {
-		counter_add(&l->counters.connections_refused[REFUSAL_MEMORY], 1);
 		memory_free(c);
 		net_reset(fd);
 		listener_released(l, peer);
+		listener_refuse(l, REFUSAL_MEMORY, peer, "reset: out of memory");
 		return;
 	}
 	*c = (struct connection){.listener = l, .fd = fd};

@@ -88,6 +88,9 @@ void connection_fail(struct connection *connection, enum ended reason, const cha
 /* The network side is gone, or has to go at once. */
 void connection_lost(struct connection *connection, const char *why);
 
+/* The same for want of memory, logged as that. */
+void connection_out_of_memory(struct connection *connection);
+
 /* Looks what is due next: ends what can end.  May free the connection's network
  * side, never the connection itself. */
 void connection_advance(struct connection *connection);

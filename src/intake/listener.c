@@ -39,8 +39,8 @@ acceptors(struct listener *l, bool on)
 	}
 }
 
-static void
-refuse(struct listener *l, enum refusal why, const struct net_address *peer, const char *text)
+void
+listener_refuse(struct listener *l, enum refusal why, const struct net_address *peer, const char *text)
 {
 	char name[NET_TEXT_LEN];
 	struct log_subject subject = {.listener = l->config->name, .peer = name};
@@ -77,7 +77,7 @@ admit(struct listener *l, int fd, const struct net_address *peer)
 	if (!limits_take_address(&l->group->limits, peer)) {
 		net_reset(fd);
 		give_place(l);
-		refuse(l, REFUSAL_ADDRESS_LIMIT, peer, "reset: max_connections_per_address is reached");
+		listener_refuse(l, REFUSAL_ADDRESS_LIMIT, peer, "reset: max_connections_per_address is reached");
 		return;
 	}
 	connection_open(l, fd, peer);

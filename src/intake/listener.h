@@ -78,6 +78,10 @@ struct chunk *listener_landing(struct listener *listener);
 /* A connection is gone: its places are free again. */
 void listener_released(struct listener *listener, const struct net_address *peer);
 
+/* Counts and logs that a connection was turned away unread. */
+void listener_refuse(struct listener *listener, enum refusal why, const struct net_address *peer,
+		     const char *text);
+
 /* Says what the dampers have held back. */
 void listener_sum_up(struct listener *listener);
 

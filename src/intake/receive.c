@@ -340,7 +340,7 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 		why = explain(failure);
 	if (f.count > 0 && !deliver(c, &f, p < end && !full && failure == ENDED_FIN)) {
 		/* Receipts go by order: after a gap none would be true. */
-		connection_lost(c, "out of memory");
+		connection_out_of_memory(c);
 		return;
 	}
 	if (!c->framing.open)

@@ -128,7 +128,7 @@ send_replies(struct connection *c, struct evbuffer *out)
 		c->heard = clock_now(); /* from now on it is the client that we wait for */
 	if (bufferevent_write_buffer(c->bev, out) == -1) {
 		evbuffer_drain(out, evbuffer_get_length(out));
-		connection_lost(c, "out of memory");
+		connection_out_of_memory(c);
 		return;
 	}
 	account(c);
@@ -195,7 +195,7 @@ reply_on_answer(struct inbox_item *item)
 			send_replies(c, out);
 		} else {
 			evbuffer_drain(out, evbuffer_get_length(out));
-			connection_lost(c, "out of memory");
+			connection_out_of_memory(c);
 		}
 	}
 	if (c->state == CONNECTION_OPEN) {
@@ -217,7 +217,7 @@ reply_last_words(struct connection *c)
 	if (c->listener->config->reply != CONFIG_REPLY_RECEIPT)
 		return;
 	if (put_receipt(out, (enum outcome)c->last_words, NULL) == -1)
-		connection_lost(c, "out of memory");
+		connection_out_of_memory(c);
 	else
 		send_replies(c, out);
 }
