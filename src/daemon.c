@@ -18,12 +18,12 @@
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
+#include "background.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -57,71 +57,6 @@ struct daemon {
 
 static struct daemon *the_daemon; /* for the workers' last item, which has no room for it */
 
-/* ------------------------------------------------------------- background */
-
-/* In the process that was started: waits for what the daemon says. */
-static _Noreturn void
-wait_for_ready(int fd, pid_t child)
-{
-	unsigned char code;
-	int status;
-
-	while (read(fd, &code, 1) != 1) {
-		if (errno == EINTR)
-			continue;
-		/* It died without a word. */
-		if (waitpid(child, &status, 0) == child && WIFEXITED(status))
-			_exit(WEXITSTATUS(status));
-		_exit(EX_SOFTWARE);
-	}
-	_exit(code);
-}
-
-/* Detaches; returns the pipe to speak to, or -1 with errno. */
-static int
-go_background(void)
-{
-	int fds[2];
-	pid_t child;
-
-	if (pipe2(fds, O_CLOEXEC) == -1)
-		return -1;
-	child = fork();
-	if (child == -1)
-		return -1;
-	if (child > 0) {
-		close(fds[1]);
-		wait_for_ready(fds[0], child);
-	}
-	close(fds[0]);
-	setsid(); /* fails only for a group leader, which a child is not */
-	return fds[1];
-}
-
-static void
-tell(struct daemon *d, int code)
-{
-	unsigned char byte = (unsigned char)code;
-	int null;
-
-	if (d->tell == -1)
-		return;
-	if (write(d->tell, &byte, 1) != 1)
-		log_event(LOG_LEVEL_DEBUG, "nobody-waits", "the process that started us is gone");
-	close(d->tell);
-	d->tell = -1;
-	if (code != 0)
-		return;
-	null = open("/dev/null", O_RDWR | O_CLOEXEC);
-	if (null == -1)
-		return;
-	dup2(null, STDIN_FILENO);
-	if (isatty(STDOUT_FILENO))
-		dup2(null, STDOUT_FILENO);
-	dup2(null, STDERR_FILENO);
-	close(null);
-}
-
 /* ------------------------------------------------------------------ start */
 
 static int
@@ -144,30 +79,6 @@ open_log(struct daemon *d, bool background)
 	fprintf(stderr, "cisternd: cannot open the log %s: %s\n",
 		log->path != NULL ? log->path : "", strerror(errno));
 	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-}
-
-/* Messages in the background must not go where nobody can find them. */
-static int
-check_console(const struct config *config)
-{
-	size_t i, k;
-
-	if (!isatty(STDOUT_FILENO))
-		return 0;
-	for (i = 0; i < config->n_listeners; i++) {
-		const struct config_listener *l = &config->listeners[i];
-
-		for (k = 0; k < l->deliver.count; k++)
-			if (config->sinks[l->deliver_to[k]].type == CONFIG_SINK_CONSOLE) {
-				fprintf(stderr,
-					"cisternd: listener %s delivers to the console, which is lost "
-					"in the background (-d): name another sink in `deliver`, or "
-					"redirect standard output\n",
-					l->name);
-				return EX_CONFIG;
-			}
-	}
-	return 0;
 }
 
 static void
@@ -498,9 +409,9 @@ start(struct daemon *d, bool background)
 	int code;
 
 	signal(SIGPIPE, SIG_IGN);
-	if (background && (code = check_console(d->config)) != 0)
+	if (background && (code = background_check(d->config)) != 0)
 		return code;
-	if (background && (d->tell = go_background()) == -1) {
+	if (background && (d->tell = background_go()) == -1) {
 		perror("cisternd: cannot go to the background");
 		return EX_OSERR;
 	}
@@ -636,7 +547,8 @@ daemon_run(struct config *config, bool background)
 				intake_stop(&d.intakes[i], INTAKE_KILL);
 	} else {
 		say_ready(&d);
-		tell(&d, 0);
+		background_tell(d.tell, 0);
+		d.tell = -1;
 		if (event_base_dispatch(d.base) == -1) {
 			log_event(LOG_LEVEL_ERROR, "loop-failed", "the main event loop failed");
 			code = EX_SOFTWARE;
@@ -646,7 +558,7 @@ daemon_run(struct config *config, bool background)
 		worker_join(&d.workers[i]);
 	if (code == 0)
 		say_stopped(&d);
-	tell(&d, code);
+	background_tell(d.tell, code);
 	clean_up(&d);
 	return code;
 }

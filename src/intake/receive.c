@@ -302,7 +302,7 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 {
 	const struct config_listener *config = c->listener->config;
 	const unsigned char *p = chunk != NULL ? chunk->data + at : NULL;
-	const unsigned char *end = p + len;
+	const unsigned char *end = p != NULL ? p + len : NULL;
 	struct findings f = {.chunk = chunk, .messages = c->listener->intake->scratch};
 	struct framing_step step = {0}, tail = {0};
 	uint64_t most = allowance(c);
