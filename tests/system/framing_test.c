@@ -213,7 +213,8 @@ START_TEST(mllp)
 }
 END_TEST
 
-/* The connection ends in order after so many, whatever the client goes on sending. */
+/* The connection ends after so many; what the client has sent past them was not
+ * accepted, so it ends with a reset. */
 START_TEST(max_messages)
 {
 	struct daemon *daemon = daemon_start(
@@ -224,12 +225,17 @@ START_TEST(max_messages)
 	client_send_text(fd, "1\n2\n3\n4\n5\n");
 	for (i = 0; i < 3; i++)
 		client_expect_ok(fd, 1);
+	client_expect(fd, "", CLIENT_RST);
+	fd = client_connect(daemon_address(daemon, "main"));
+	client_send_text(fd, "1\n2\n3\n");
+	for (i = 0; i < 3; i++)
+		client_expect_ok(fd, 1);
 	client_expect(fd, "", CLIENT_FIN);
 	output = daemon_output(daemon, NULL);
-	ck_assert_str_eq(output, "1\n2\n3\n");
+	ck_assert_str_eq(output, "1\n2\n3\n1\n2\n3\n");
 	free(output);
 	ck_assert_int_eq(daemon_stop(daemon), 0);
-	ck_assert_uint_eq(daemon->account.accepted, 3);
+	ck_assert_uint_eq(daemon->account.accepted, 6);
 	daemon_end(daemon);
 }
 END_TEST
