@@ -31,6 +31,7 @@ from servers import PATIENCE, PEERS, Cisternd, Failure, Limit
 SCALE = float(os.environ.get("BENCH_SCALE", "1"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "5"))
 CISTERND = os.environ.get("CISTERND", "./cisternd")
+RUN_MOST = 600  # seconds of one run
 DISK = os.environ.get("BENCH_DISK", ".")
 TMPFS = os.environ.get("BENCH_TMPFS") or (
     "/dev/shm" if os.access("/dev/shm", os.W_OK) else tempfile.gettempdir())
@@ -78,7 +79,7 @@ def durable(kind, clients, messages, goal=None):
     limit = ["log"] if kind == "file" else ["spool", "-t", "2"]
     return Load(
         f"{kind}-{clients}",
-        ["receipts", "-c", clients, "-n", scaled(messages, 2 * clients), "-s", 1024], limit,
+        ["receipts", "-c", clients, "-n", scaled(messages, 20 * clients), "-s", 1024], limit,
         'framing = "line"; reply = "receipt";', sink,
         [(f"durable, {kind} sink, {clients} client{'s' if clients > 1 else ''}", "rate", goal)],
         where=DISK)
@@ -134,10 +135,11 @@ class Bench:
     def send(self, load, server, generators=1):
         """Runs the load against the server.  Gives what is measured."""
         arguments = [os.path.join(self.programs, "load"), *map(str, load.send)]
-        for option in ("-c", "-n") if generators > 1 else ():
+        share = getattr(server, "share", 1) if load.name == "short" else 1
+        for option, part in (("-c", 1 / generators), ("-n", share / generators)):
             if option in arguments:
                 at = arguments.index(option) + 1
-                arguments[at] = str(max(int(arguments[at]) // generators, 1))
+                arguments[at] = str(max(int(int(arguments[at]) * part), 1))
         arguments += ["-p", str(server.port)]
         if load.memory:
             return self.hold(arguments, server)
@@ -145,7 +147,14 @@ class Bench:
         begun = time.monotonic()
         senders = [subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
                    for _ in range(generators)]
-        said = [sender.communicate()[0] for sender in senders]
+        try:
+            said = [sender.communicate(timeout=RUN_MOST)[0] for sender in senders]
+        except subprocess.TimeoutExpired:
+            raise Failure(f"the load was not through after {RUN_MOST} seconds") from None
+        finally:
+            for sender in senders:
+                sender.kill()
+                sender.wait()
         if server.output and not server.promises:
             server.wait_until("has not written all",
                               lambda: os.path.exists(server.output) and
@@ -342,12 +351,12 @@ class Bench:
                               stdout=subprocess.PIPE, check=True).stdout
         for pieces, flat, price in re.findall(
                 r'pieces="(.*?)" last-to-first-quarter=(\S+) to-largest-pieces=(\S+)', said):
-            self.rows.append(Row(f"delimiter, 16 MiB in pieces of {pieces}: a byte of the last "
-                                 "quarter to one of the first", None, float(flat), float(flat),
-                                 float(flat), False))
+            self.rows.append(Row(f"delimiter, pieces of {pieces}: last to first MiBs", None,
+                                 float(flat), float(flat), float(flat), False))
             self.notes.append(f"delimiter framing, pieces of {pieces}: a byte costs {price} "
                               "times what it costs in pieces of 64 KiB (the price of a call)")
-        self.commands.append("delimiter framing: `framing_bench`")
+        self.commands.append("delimiter framing: `framing_bench`: a message of 16 MiB; what a byte "
+                             "of its last quarter costs in terms of one of its first (1 is flat)")
 
 
 def main():
@@ -358,6 +367,8 @@ def main():
     parser.add_argument("--markdown", help="a file for the table")
     arguments = parser.parse_args()
     only = arguments.only.split(",") if arguments.only else None
+    # Whoever ends us so wants nothing left behind either.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     bench = Bench(os.path.abspath(arguments.programs))
     every = {load.name: load for load in loads()}
 

@@ -137,6 +137,7 @@ class Peer(Server):
 
     command = None
     loads = ()
+    share = 1  # of the messages of `short`: a process a connection takes its time
 
     def available(self, load):
         if load.name not in self.loads:
@@ -161,6 +162,7 @@ class Peer(Server):
 class Socat(Peer):
     command = "socat"
     loads = ("bulk", "short", "echo")
+    share = .02
 
     def arguments(self, load):
         listen = f"TCP-LISTEN:{self.port},bind=127.0.0.1,fork,reuseaddr,backlog=1024"
@@ -172,6 +174,7 @@ class Socat(Peer):
 class Ncat(Peer):
     command = "ncat"
     loads = ("bulk", "short")
+    share = .02
 
     def arguments(self, load):
         return [self.path, "-n", "-l", "-k", "-m", "1024", "--recv-only", "127.0.0.1",
@@ -181,6 +184,7 @@ class Ncat(Peer):
 class Xinetd(Peer):
     command = "xinetd"
     loads = ("short",)
+    share = .02
 
     def arguments(self, load):
         conf = self.configuration(f"""defaults
