@@ -280,8 +280,8 @@ open_workers(struct daemon *d)
 		return EX_OSERR;
 	for (i = 0; i < d->n_workers; i++) {
 		if (worker_open(&d->workers[i], i, &d->inbox, daemon_on_worker_ended) == -1 ||
-		    intake_open(&d->intakes[i], &d->workers[i], d->groups, d->n_groups, d->intakes,
-				d->n_workers) == -1) {
+		    intake_open(&d->intakes[i], &d->workers[i], d->groups, d->n_groups, d->n_sinks,
+				d->intakes, d->n_workers) == -1) {
 			log_event(LOG_LEVEL_ERROR, "start-failed", "worker %u: %s", i, strerror(errno));
 			return EX_OSERR;
 		}

@@ -4,6 +4,7 @@
  * empty stack wakes the owner; the others know that somebody has.
  */
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -11,6 +12,14 @@
 #include <event2/event.h>
 
 #include "base/inbox.h"
+
+/* Owners that this thread has posted to and not woken yet.  One that has run its
+ * inbox meanwhile may be in it again; waking it twice does no harm.  An owner outlives
+ * what is posted to it, so its descriptor is open until the release. */
+#define HELD_MOST 64
+static _Thread_local bool holding;
+static _Thread_local unsigned n_held;
+static _Thread_local int held[HELD_MOST];
 
 static void
 inbox_on_wake(evutil_socket_t fd, short what, void *arg)
@@ -52,10 +61,33 @@ inbox_close(struct inbox *inbox)
 	inbox->fd = -1;
 }
 
+static void
+inbox_wake(int fd)
+{
+	static const uint64_t one = 1;
+
+	/* EAGAIN cannot be: the counter would have to be at 2^64 - 2. */
+	while (write(fd, &one, sizeof(one)) == -1 && errno == EINTR)
+		;
+}
+
+void
+inbox_hold(void)
+{
+	holding = true;
+}
+
+void
+inbox_release(void)
+{
+	holding = false;
+	while (n_held > 0)
+		inbox_wake(held[--n_held]);
+}
+
 void
 inbox_post(struct inbox *inbox, struct inbox_item *item)
 {
-	static const uint64_t one = 1;
 	struct inbox_item *top = atomic_load_explicit(&inbox->top, memory_order_relaxed);
 	int fd = inbox->fd; /* once posted, the owner may run the item and end */
 
@@ -63,10 +95,12 @@ inbox_post(struct inbox *inbox, struct inbox_item *item)
 		item->next = top;
 	while (!atomic_compare_exchange_weak_explicit(&inbox->top, &top, item,
 	    memory_order_release, memory_order_relaxed));
-	/* EAGAIN cannot be: the counter would have to be at 2^64 - 2. */
-	if (top == NULL)
-		while (write(fd, &one, sizeof(one)) == -1 && errno == EINTR)
-			;
+	if (top != NULL)
+		return;
+	if (holding && n_held < HELD_MOST)
+		held[n_held++] = fd;
+	else
+		inbox_wake(fd);
 }
 
 void

@@ -28,6 +28,10 @@ int inbox_open(struct inbox *inbox, struct event_base *base); /* -1: errno */
 void inbox_close(struct inbox *inbox);
 void inbox_post(struct inbox *inbox, struct inbox_item *item);
 
+/* Between these two, what this thread posts wakes each owner once, at the release. */
+void inbox_hold(void);
+void inbox_release(void);
+
 /* Runs what lies in the inbox now; for a loop that is coming to its end. */
 void inbox_run(struct inbox *inbox);
 

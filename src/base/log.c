@@ -67,7 +67,7 @@ static struct {
 	.level = LOG_LEVEL_INFO,
 };
 
-static atomic_int threshold = LOG_LEVEL_INFO;
+atomic_int log_threshold = LOG_LEVEL_INFO;
 
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARNING] = "warning",
@@ -90,7 +90,7 @@ set_threshold(void)
 		sum = LOG_LEVEL_DEBUG;
 	if (sum < LOG_LEVEL_ERROR)
 		sum = LOG_LEVEL_ERROR;
-	atomic_store_explicit(&threshold, sum, memory_order_relaxed);
+	atomic_store_explicit(&log_threshold, sum, memory_order_relaxed);
 }
 
 /* Making a line */
@@ -476,12 +476,6 @@ log_verbose(int levels)
 	state.more += levels;
 	set_threshold();
 	pthread_mutex_unlock(&state.lock);
-}
-
-bool
-log_enabled(enum log_level level)
-{
-	return (int)level <= atomic_load_explicit(&threshold, memory_order_relaxed);
 }
 
 void

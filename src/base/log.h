@@ -12,6 +12,7 @@
 #define BASE_LOG_H
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
@@ -34,7 +35,13 @@ void log_close(void);
 
 /* More by so many levels than the configuration says (-v); calls add up. */
 void log_verbose(int levels);
-bool log_enabled(enum log_level level);
+extern atomic_int log_threshold; /* the highest level that is written */
+
+static inline bool
+log_enabled(enum log_level level)
+{
+	return (int)level <= atomic_load_explicit(&log_threshold, memory_order_relaxed);
+}
 
 void log_event(enum log_level level, const char *event, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

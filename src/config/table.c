@@ -132,7 +132,7 @@ static const struct config_row rows[] = {
 	{ "max_messages", LISTENER(max_messages), .type = TABLE_INTEGER, .maximum = INT64_MAX,
 	  .fallback = "0", .help = "end the connection after so many; 0: no bound" },
 	{ "max_in_flight", LISTENER(max_in_flight), .type = TABLE_INTEGER, .minimum = 1,
-	  .maximum = 1000000, .fallback = "128",
+	  .maximum = 1000000, .fallback = "1024",
 	  .help = "messages of a connection that wait for the sinks" },
 	{ "idle_timeout", LISTENER(idle_timeout), .type = TABLE_DURATION, .maximum = YEAR,
 	  .fallback = "60s", .help = "longest silence of a client; 0: no bound" },

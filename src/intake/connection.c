@@ -35,7 +35,7 @@ static const char *const state_names[] = {
 };
 
 void
-connection_log(enum log_level level, const char *event, const struct connection *c,
+connection_say(enum log_level level, const char *event, const struct connection *c,
 	       const char *format, ...)
 {
 	char peer[NET_TEXT_LEN], message[512];
@@ -43,8 +43,6 @@ connection_log(enum log_level level, const char *event, const struct connection 
 		.connection = c->origin.connection, .listener = c->origin.listener, .peer = peer};
 	va_list args;
 
-	if (!log_enabled(level))
-		return;
 	va_start(args, format);
 	vsnprintf(message, sizeof(message), format, args);
 	va_end(args);
@@ -115,6 +113,7 @@ connection_free(struct connection *c)
 	if (c->next != NULL)
 		c->next->previous = c->previous;
 	intake->n_connections--;
+	memory_free(c->origin.local);
 	memory_free(c);
 }
 

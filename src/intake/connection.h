@@ -57,10 +57,10 @@ struct connection {
 	uint64_t paused_since; /* 0: reading */
 	uint64_t bytes;
 	uint64_t messages;
-	uint64_t in_flight;     /* messages */
+	uint32_t in_flight;     /* messages that the sinks have ... */
+	uint32_t held;          /* ... and bytes of them in memory */
 	size_t unsent;          /* bytes of replies that the client does not take, ... */
-	size_t mapped;          /* ... of which so many at most are mapped files, ... */
-	size_t charged;         /* ... and so many are charged to memory */
+	size_t charged;         /* ... of which so many are charged to memory */
 	int fd;
 	uint8_t state;
 	uint8_t last_words; /* enum outcome: what ended the stream; ACCEPTED: nothing to say */
@@ -68,6 +68,7 @@ struct connection {
 	bool fin : 1;        /* the client's FIN has been read */
 	bool reading : 1;    /* the bufferevent reads */
 	bool unaccepted : 1; /* something was not accepted: the close is a reset */
+	bool mapped : 1;     /* among the unsent bytes are mapped files, which are no memory of ours */
 	bool told : 1;       /* replies have been written */
 	bool dropped : 1;    /* bytes were read and thrown away: past the end, or lingering */
 	bool buried : 1;     /* on its way to connection_free */
@@ -120,7 +121,13 @@ bool connection_in_progress(const struct connection *connection);
 /* For the intake. */
 void connection_free(struct connection *connection);
 
-void connection_log(enum log_level level, const char *event, const struct connection *connection,
+/* A line about it.  Costs a comparison when the level is not logged. */
+#define connection_log(level, ...)                         \
+	do {                                               \
+		if (log_enabled(level))                    \
+			connection_say(level, __VA_ARGS__); \
+	} while (0)
+void connection_say(enum log_level level, const char *event, const struct connection *connection,
 		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* receive.c */

@@ -16,8 +16,11 @@
 #include "intake/connection.h"
 #include "intake/intake.h"
 #include "message/body.h"
+#include "message/message.h"
+#include "sinks/sink.h"
 #include "worker.h"
 
+#define OUTBOX_MOST 64       /* deliveries that wait for the end of a turn */
 #define HUNGER_LOOK 20000    /* microseconds between looks whether there is memory */
 #define RELIEF_PAUSE 50000   /* between two rounds of spilling */
 #define RELIEF_WORTH 4096    /* what it pays to spill, unless nothing else is left */
@@ -73,6 +76,50 @@ intake_damped(struct intake *intake)
 
 	if (!event_pending(intake->summary, EV_TIMEOUT, NULL))
 		event_add(intake->summary, &tv);
+}
+
+/* --------------------------------------------------------------- deliveries */
+
+static void
+outbox_empty(struct outbox *box)
+{
+	struct delivery *first = box->first;
+
+	if (first == NULL)
+		return;
+	box->first = NULL;
+	box->last = &box->first;
+	box->count = 0;
+	sink_deliver(box->sink, first);
+}
+
+static void
+intake_on_hand_over(evutil_socket_t fd, short what, void *arg)
+{
+	struct intake *intake = arg;
+	size_t i;
+
+	(void)fd;
+	(void)what;
+	for (i = 0; i < intake->n_outboxes; i++)
+		outbox_empty(&intake->outboxes[i]);
+}
+
+/* One lock and one wake-up for all that a turn of the loop has brought, not one for each
+ * connection: the event is active behind those of the connections that are ready now. */
+void
+intake_deliver(struct intake *intake, struct sink *sink, struct delivery *delivery)
+{
+	struct outbox *box = &intake->outboxes[sink->number];
+
+	delivery->next = NULL;
+	box->sink = sink;
+	*box->last = delivery;
+	box->last = &delivery->next;
+	if (++box->count >= OUTBOX_MOST)
+		outbox_empty(box);
+	else if (box->count == 1)
+		event_active(intake->hand_over, EV_TIMEOUT, 0);
 }
 
 /* ------------------------------------------------------------------ memory */
@@ -204,7 +251,7 @@ intake_stop(struct intake *intake, enum intake_stop level)
 
 int
 intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
-	    size_t n_groups, struct intake *siblings, unsigned n_siblings)
+	    size_t n_groups, size_t n_sinks, struct intake *siblings, unsigned n_siblings)
 {
 	struct event_base *base = worker->base;
 	size_t i;
@@ -219,14 +266,19 @@ intake_open(struct intake *intake, struct worker *worker, struct listener_group 
 	errno = ENOMEM;
 	intake->scratch = calloc(INTAKE_BATCH + 1, sizeof(*intake->scratch));
 	intake->replies = evbuffer_new();
+	intake->outboxes = calloc(n_sinks, sizeof(*intake->outboxes));
+	intake->hand_over = evtimer_new(base, intake_on_hand_over, intake);
 	intake->burial = evtimer_new(base, intake_on_burial, intake);
 	intake->hunger = evtimer_new(base, intake_on_hunger, intake);
 	intake->summary = evtimer_new(base, intake_on_summary, intake);
 	intake->listeners = calloc(n_groups, sizeof(*intake->listeners));
-	if (intake->scratch == NULL || intake->replies == NULL || intake->burial == NULL ||
+	if (intake->outboxes == NULL || intake->hand_over == NULL || intake->scratch == NULL ||
+	    intake->replies == NULL || intake->burial == NULL ||
 	    intake->hunger == NULL || intake->summary == NULL || intake->listeners == NULL ||
 	    deadlines_open(&intake->deadlines, base, timeout_on_deadline) == -1)
 		return -1;
+	for (; intake->n_outboxes < n_sinks; intake->n_outboxes++)
+		intake->outboxes[intake->n_outboxes].last = &intake->outboxes[intake->n_outboxes].first;
 	for (i = 0; i < n_groups; i++) {
 		intake->n_listeners++;
 		if (listener_open(&intake->listeners[i], intake, &groups[i], worker->number) == -1)
@@ -246,6 +298,9 @@ intake_close(struct intake *intake)
 		listener_close(&intake->listeners[i]);
 	free(intake->listeners);
 	deadlines_close(&intake->deadlines);
+	free(intake->outboxes);
+	if (intake->hand_over != NULL)
+		event_free(intake->hand_over);
 	if (intake->burial != NULL)
 		event_free(intake->burial);
 	if (intake->hunger != NULL)

@@ -32,11 +32,21 @@ enum intake_stop {
 	INTAKE_KILL,  /* all connections end at once */
 };
 
+/* Deliveries to one sink that are handed over together. */
+struct outbox {
+	struct sink *sink;
+	struct delivery *first, **last;
+	unsigned count;
+};
+
 struct intake {
 	struct worker *worker;
 	struct deadlines deadlines;
 	struct id_generator ids;
 	struct message *scratch; /* INTAKE_BATCH + 1 messages being framed */
+	struct outbox *outboxes; /* one a sink, by its number */
+	size_t n_outboxes;
+	struct event *hand_over;  /* when what the loop has found ready is seen to */
 	struct evbuffer *replies; /* being written */
 	struct listener *listeners;
 	size_t n_listeners;
@@ -61,7 +71,7 @@ struct intake {
 
 /* Prepares a worker's intake.  Before the worker runs.  -1 with errno. */
 int intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
-		size_t n_groups, struct intake *siblings, unsigned n_siblings);
+		size_t n_groups, size_t n_sinks, struct intake *siblings, unsigned n_siblings);
 
 /* Frees it, after the worker has ended. */
 void intake_close(struct intake *intake);
@@ -70,6 +80,7 @@ void intake_close(struct intake *intake);
 void intake_stop(struct intake *intake, enum intake_stop level);
 
 /* For connections: */
+void intake_deliver(struct intake *intake, struct sink *sink, struct delivery *delivery);
 void intake_bury(struct intake *intake, struct connection *connection);
 void intake_starve(struct intake *intake, struct connection *connection);
 void intake_unstarve(struct intake *intake, struct connection *connection);

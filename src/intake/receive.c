@@ -35,6 +35,9 @@
 #define TURN 16
 /* A message that has grown so large leaves memory for a file. */
 #define SPILL_SIZE 1048576
+/* Past so many bytes of its messages in memory a connection waits for the sinks, which
+ * keeps memory in the caches, and one sender from taking all of memory_limit. */
+#define HELD_MOST 1048576
 /* What libevent 2.1 reads at a time; less means that the socket was empty. */
 #define LIBEVENT_READ 4096
 
@@ -171,9 +174,13 @@ know_local(struct connection *c)
 	struct sockaddr_storage local = {0};
 	socklen_t len = sizeof(local);
 
-	if (c->listener->group->wants_local && c->origin.local.family == 0 &&
-	    getsockname(c->fd, (struct sockaddr *)&local, &len) == 0)
-		net_address_set(&c->origin.local, (struct sockaddr *)&local);
+	if (!c->listener->group->wants_local || c->origin.local != NULL ||
+	    getsockname(c->fd, (struct sockaddr *)&local, &len) == -1)
+		return;
+	/* Without memory the records lack it, which is the least harm. */
+	c->origin.local = memory_alloc(sizeof(*c->origin.local));
+	if (c->origin.local != NULL)
+		net_address_set(c->origin.local, (struct sockaddr *)&local);
 }
 
 /* Gives what was found to the sinks.  False: there is no memory for that; none of it
@@ -209,14 +216,17 @@ deliver(struct connection *c, struct findings *f, bool keep_chunk)
 	batch->item.run = reply_on_answer;
 	counter_add(&l->counters.in_flight, f->count);
 	c->in_flight += f->count;
+	batch->held = (uint32_t)(f->to - f->from);
+	for (i = 0; i < batch->count && batch->n_bodies > 0; i++)
+		if (batch->messages[i].body != NULL && batch->messages[i].body->file == -1)
+			batch->held += (uint32_t)batch->messages[i].size; /* below SPILL_SIZE */
+	c->held += batch->held;
 	*c->flight_last = batch;
 	c->flight_last = &batch->next;
 	for (i = 0; i < n_sinks; i++)
 		batch->deliveries[i].sink = group->deliver[i];
-	/* With the last delivery the batch may be gone to another thread, but not
-	 * home before we return to the loop. */
 	for (i = 0; i < n_sinks; i++)
-		sink_deliver(group->deliver[i], &batch->deliveries[i]);
+		intake_deliver(l->intake, group->deliver[i], &batch->deliveries[i]);
 	return true;
 }
 
@@ -240,7 +250,7 @@ receive_put_aside(struct connection *c, enum ended reason)
 	*c->flight_last = batch;
 	c->flight_last = &batch->next;
 	batch->deliveries[0].sink = l->group->incomplete;
-	sink_deliver(l->group->incomplete, &batch->deliveries[0]);
+	intake_deliver(l->intake, l->group->incomplete, &batch->deliveries[0]);
 }
 
 /* How many more messages may be taken now. */
@@ -385,6 +395,8 @@ must_wait(struct connection *c)
 	struct intake *intake = c->listener->intake;
 
 	if (config->max_in_flight != 0 && c->in_flight >= config->max_in_flight)
+		return true;
+	if (c->held >= HELD_MOST)
 		return true;
 	if (c->unsent > REPLY_UNSENT_MOST)
 		return true;

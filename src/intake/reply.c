@@ -74,7 +74,7 @@ put_echo(struct connection *c, struct evbuffer *out, struct message *message)
 		close(fd);
 		return -1;
 	}
-	c->mapped += message->size;
+	c->mapped = true;
 	return 0;
 }
 
@@ -90,10 +90,11 @@ account(struct connection *c)
 {
 	size_t charged;
 
-	c->unsent = reply_unsent(c);
+	c->unsent = charged = reply_unsent(c);
 	if (c->unsent == 0)
-		c->mapped = 0;
-	charged = c->unsent > c->mapped ? c->unsent - c->mapped : 0;
+		c->mapped = false;
+	if (c->mapped && charged > REPLY_UNSENT_MOST)
+		charged = REPLY_UNSENT_MOST; /* about what may be besides the files */
 	memory_charge(charged);
 	memory_release(c->charged);
 	c->charged = charged;
@@ -144,7 +145,12 @@ settle(struct connection *c, struct batch *batch, struct evbuffer *out)
 	unsigned i, accepted = 0, failed = 0;
 	int ok = 0;
 
-	for (i = 0; i < batch->count; i++) {
+	if (!atomic_load_explicit(&batch->mixed, memory_order_relaxed) &&
+	    (c->state == CONNECTION_DEAD || reply == CONFIG_REPLY_NONE))
+		i = accepted = batch->count; /* nothing to tell */
+	else
+		i = 0;
+	for (; i < batch->count; i++) {
 		struct message *m = &batch->messages[i];
 		enum outcome outcome = (enum outcome)m->outcome;
 
@@ -167,6 +173,7 @@ settle(struct connection *c, struct batch *batch, struct evbuffer *out)
 	counter_add(&counters->refused, batch->count - accepted - failed);
 	counter_subtract(&counters->in_flight, batch->count);
 	c->in_flight -= batch->count;
+	c->held -= batch->held;
 	if (accepted < batch->count)
 		c->unaccepted = true;
 	return ok;

@@ -232,7 +232,8 @@ make_envelope(struct envelope *envelope, const struct batch *batch)
 	to = put_literal(to, "\",\"peer\":\"");
 	to += net_address_text(&origin->peer, to); /* nothing in it to escape */
 	to = put_literal(to, "\",\"local\":\"");
-	to += net_address_text(&origin->local, to);
+	if (origin->local != NULL)
+		to += net_address_text(origin->local, to);
 	to = put_literal(to, "\",\"size\":");
 	envelope->head_len = (size_t)(to - envelope->head);
 	envelope->tail = to;

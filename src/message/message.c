@@ -79,6 +79,8 @@ batch_new(const struct message *messages, unsigned count, unsigned n_deliveries,
 			if (batch->messages[i].data != NULL)
 				batch->messages[i].data = copy + (batch->messages[i].data - from);
 	}
+	for (i = 0; i < count; i++)
+		batch->n_bodies += messages[i].body != NULL;
 	for (i = 0; i < n_deliveries; i++)
 		batch->deliveries[i] = (struct delivery){.batch = batch};
 	batch->charged = memory_size(batch);
@@ -91,9 +93,12 @@ batch_free(struct batch *batch)
 {
 	unsigned i;
 
-	for (i = 0; i < batch->count; i++)
-		if (batch->messages[i].body != NULL)
-			body_free(batch->messages[i].body);
+	for (i = 0; batch->n_bodies > 0 && i < batch->count; i++) {
+		if (batch->messages[i].body == NULL)
+			continue;
+		body_free(batch->messages[i].body);
+		batch->n_bodies--;
+	}
 	if (batch->chunk != NULL)
 		chunk_unref(batch->chunk);
 	memory_release(batch->charged);

@@ -66,8 +66,8 @@ struct origin {
 	uint64_t connection;     /* its number, unique in this process */
 	const char *listener;    /* name, owned by the configuration */
 	const char *tls_subject; /* NULL: none */
+	struct net_address *local; /* where it came to; NULL: no sink wants to know */
 	struct net_address peer;
-	struct net_address local;
 };
 
 struct message {
@@ -94,9 +94,12 @@ struct batch {
 	struct chunk *chunk;   /* holds the messages' data; NULL: it follows the batch itself */
 	uint64_t time;         /* when they were complete: microseconds since 1970, UTC */
 	size_t charged;        /* bytes of memory accounted for */
+	uint32_t held;         /* bytes of messages that lie in memory */
 	atomic_uint pending;   /* sinks that have not answered yet */
+	atomic_bool mixed;     /* some message was not accepted by some sink */
 	bool answered;         /* all have; set and read by the worker */
 	bool incomplete;       /* goes to the sink for what was cut short; never answered to the client */
+	unsigned n_bodies;     /* messages that have one */
 	unsigned count;        /* of messages, at least 1 */
 	unsigned n_deliveries;
 	struct delivery *deliveries; /* one a sink */

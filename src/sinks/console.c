@@ -111,12 +111,14 @@ console_run(void *arg)
 			sink_failing(sink, "standard output", errno);
 		/* All or none of a group: what of it has reached the reader cannot be
 		 * told apart once a write has failed. */
+		inbox_hold();
 		for (next = first; (delivery = next) != NULL;) {
 			next = delivery->next;
 			sink_answer(delivery, output->error == 0 ? OUTCOME_ACCEPTED
 					      : console->hurried ? OUTCOME_SHUTDOWN
 								 : OUTCOME_UNAVAILABLE);
 		}
+		inbox_release();
 	}
 	return NULL;
 }
@@ -169,11 +171,11 @@ console_start(struct sink *sink)
 }
 
 static void
-console_deliver(struct sink *sink, struct delivery *delivery)
+console_deliver(struct sink *sink, struct delivery *first)
 {
 	struct console *console = sink->state;
 
-	queue_put(&console->queue, delivery);
+	queue_put(&console->queue, first);
 }
 
 static void

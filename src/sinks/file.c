@@ -420,11 +420,13 @@ file_run(void *arg)
 				bytes += batch_bytes(end->batch);
 			if (!file->hurried)
 				outcome = file_commit(sink, file, first, end);
+			inbox_hold();
 			while ((delivery = first) != end) {
 				first = delivery->next;
 				note_accepted(delivery->batch, outcome);
 				sink_answer(delivery, outcome);
 			}
+			inbox_release();
 		}
 	}
 	return NULL;
@@ -513,11 +515,11 @@ file_start(struct sink *sink)
 }
 
 static void
-file_deliver(struct sink *sink, struct delivery *delivery)
+file_deliver(struct sink *sink, struct delivery *first)
 {
 	struct file *file = sink->state;
 
-	queue_put(&file->queue, delivery);
+	queue_put(&file->queue, first);
 }
 
 static void

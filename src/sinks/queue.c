@@ -40,14 +40,16 @@ queue_clear(struct queue *queue)
 }
 
 void
-queue_put(struct queue *queue, struct delivery *delivery)
+queue_put(struct queue *queue, struct delivery *first)
 {
+	struct delivery *last = first;
 	bool wake;
 
-	delivery->next = NULL;
+	while (last->next != NULL)
+		last = last->next;
 	pthread_mutex_lock(&queue->lock);
-	*queue->last = delivery;
-	queue->last = &delivery->next;
+	*queue->last = first;
+	queue->last = &last->next;
 	wake = queue->sleepers > 0;
 	pthread_mutex_unlock(&queue->lock);
 	if (wake)

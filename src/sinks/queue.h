@@ -26,7 +26,9 @@ struct queue {
 
 int queue_init(struct queue *queue);
 void queue_clear(struct queue *queue);
-void queue_put(struct queue *queue, struct delivery *delivery);
+
+/* Adds a chain of deliveries. */
+void queue_put(struct queue *queue, struct delivery *first);
 
 /* Waits for something to do.  Returns the chain of deliveries that wait, in order (of
  * at most `most` messages, but one delivery at least; 0: all); NULL with *closed once

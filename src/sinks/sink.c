@@ -28,6 +28,7 @@ sink_open(struct sink **opened, struct config *config, const struct config_sink 
 		return EX_OSERR;
 	}
 	*sink = (struct sink){.kind = kinds[settings->type], .config = settings};
+	sink->number = (unsigned)(settings - config->sinks);
 	sink->config_reference = config_ref(config);
 	pthread_mutex_init(&sink->trouble.lock, NULL); /* cannot fail with no attributes */
 	code = sink->kind->open(sink);
@@ -78,6 +79,8 @@ sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refus
 	struct sink *sink = delivery->sink;
 	unsigned count = delivery->batch->count;
 
+	if (n_failed + n_refused > 0)
+		atomic_store_explicit(&delivery->batch->mixed, true, memory_order_relaxed);
 	if (n_failed > 0)
 		atomic_fetch_add_explicit(&sink->failed, n_failed, memory_order_relaxed);
 	if (n_refused > 0)

@@ -30,8 +30,9 @@ struct sink_kind {
 	int (*open)(struct sink *sink);
 	/* Starts the threads; after daemon(3) and the change of user.  0 or an exit code. */
 	int (*start)(struct sink *sink);
-	/* Takes a batch over.  Any worker; never blocks, never fails. */
-	void (*deliver)(struct sink *sink, struct delivery *delivery);
+	/* Takes a chain of deliveries over, in order.  Any worker; never blocks, never
+	 * fails. */
+	void (*deliver)(struct sink *sink, struct delivery *first);
 	/* Opens its files anew (USR1).  Main thread; asynchronous. */
 	void (*reopen)(struct sink *sink);
 	/* The time for an orderly stop is over: what cannot be stored at once is to
@@ -51,6 +52,7 @@ struct sink_trouble {
 
 struct sink {
 	const struct sink_kind *kind;
+	unsigned number; /* its place in the configuration */
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
 	void *state;                     /* the kind's own */
@@ -66,9 +68,9 @@ void sink_hurry(struct sink *sink);
 void sink_close(struct sink *sink); /* frees it, too; NULL is fine */
 
 static inline void
-sink_deliver(struct sink *sink, struct delivery *delivery)
+sink_deliver(struct sink *sink, struct delivery *first)
 {
-	sink->kind->deliver(sink, delivery);
+	sink->kind->deliver(sink, first);
 }
 
 /* The one answer to a delivery: counts its messages' outcomes for this sink and,

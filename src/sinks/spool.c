@@ -147,6 +147,7 @@ writer_commit(struct writer *writer)
 	if (group->count > 0 && failed == 0)
 		spool_works(writer);
 	spool_group_clear(group);
+	inbox_hold();
 	for (i = 0; i < writer->n_owners; i++) {
 		struct owner *owner = &writer->owners[i];
 
@@ -155,6 +156,7 @@ writer_commit(struct writer *writer)
 		else
 			writer->owners[rest++] = *owner; /* the last one at most */
 	}
+	inbox_release();
 	writer->n_owners = rest;
 }
 
@@ -395,11 +397,11 @@ spool_start(struct sink *sink)
 }
 
 static void
-spool_deliver(struct sink *sink, struct delivery *delivery)
+spool_deliver(struct sink *sink, struct delivery *first)
 {
 	struct spool *spool = sink->state;
 
-	queue_put(&spool->queue, delivery);
+	queue_put(&spool->queue, first);
 }
 
 static void

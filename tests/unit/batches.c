@@ -112,7 +112,7 @@ batches_open(struct batches *batches, const struct config_sink *settings)
 	batches->origin.peer.in.sin_family = AF_INET;
 	batches->origin.peer.in.sin_port = htons(5140);
 	batches->origin.peer.in.sin_addr.s_addr = htonl(0xc0000201);
-	batches->origin.local = batches->origin.peer;
+	batches->origin.local = &batches->origin.peer;
 	ck_assert_int_eq(sink_start(batches->sink), 0);
 }
 

@@ -87,7 +87,7 @@ START_TEST(empty_file_is_all_defaults)
 	ck_assert_uint_eq(main->framing.length_bytes, 4);
 	ck_assert_uint_eq(main->framing.max_size, 16 << 20);
 	ck_assert_uint_eq(main->max_messages, 0);
-	ck_assert_uint_eq(main->max_in_flight, 128);
+	ck_assert_uint_eq(main->max_in_flight, 1024);
 	ck_assert_uint_eq(main->idle_timeout, 60000000);
 	ck_assert_uint_eq(main->message_timeout, 0);
 	ck_assert_uint_eq(main->min_rate, 0);

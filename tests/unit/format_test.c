@@ -23,6 +23,7 @@
 #define MESSAGES 400
 
 static struct origin origin;
+static struct net_address local;
 static struct batch batch;
 static struct message messages[MESSAGES];
 static unsigned char *data[MESSAGES]; /* what each message is */
@@ -46,7 +47,8 @@ setup(void)
 	in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	net_address_set(&origin.peer, (struct sockaddr *)&in);
 	in.sin_port = htons(11000);
-	net_address_set(&origin.local, (struct sockaddr *)&in);
+	net_address_set(&local, (struct sockaddr *)&in);
+	origin.local = &local;
 	batch = (struct batch){ .origin = &origin, .time = TIME, .messages = messages };
 }
 
