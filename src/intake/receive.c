@@ -33,6 +33,8 @@
 
 /* Chunks read for one connection before the others have their turn. */
 #define TURN 16
+/* Fewer bytes than so many are copied, whatever holds them. */
+#define COPIED_MOST 1024
 /* A message that has grown so large leaves memory for a file. */
 #define SPILL_SIZE 1048576
 /* Past so many bytes of its messages in memory a connection waits for the sinks, which
@@ -46,6 +48,7 @@ enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET };
 /* What a feed has found so far. */
 struct findings {
 	struct chunk *chunk;
+	const unsigned char *end; /* of the bytes that are fed */
 	const unsigned char *from, *to; /* all slices lie in between */
 	struct message *messages;
 	unsigned count;
@@ -103,14 +106,29 @@ receive_spill(struct connection *c)
 	return body_spill(c->body, group->spill_directory, group->spill_mode);
 }
 
+/* Whether bytes of the chunk are pointed to: where that is worth the chunk, or the
+ * chunk is kept in any case, for slices before them or for what comes behind. */
+static bool
+is_kept(const struct findings *f, const unsigned char *bytes, size_t len)
+{
+	if (f->chunk == NULL || len < COPIED_MOST)
+		return false;
+	return chunk_is_worth(f->chunk, len) || f->chunk->references > 1 ||
+	       chunk_is_worth(f->chunk, (size_t)(f->end - bytes)) ||
+	       (f->from != NULL && chunk_is_worth(f->chunk, (size_t)(f->to - f->from)));
+}
+
 /* Adds bytes to the message in progress.  ENDED_FIN: done, otherwise why not. */
 static enum ended
-grow(struct connection *c, const unsigned char *bytes, size_t len, struct chunk *chunk)
+grow(struct connection *c, const struct findings *f, const unsigned char *bytes, size_t len)
 {
+	struct chunk *chunk;
+
 	uint64_t most = c->listener->config->framing.max_size;
 
 	if (len == 0)
 		return ENDED_FIN;
+	chunk = is_kept(f, bytes, len) ? f->chunk : NULL;
 	if (c->body == NULL && (c->body = body_new()) == NULL)
 		return ENDED_MEMORY;
 	if (most != 0 && c->body->size + len > most) {
@@ -129,12 +147,13 @@ grow(struct connection *c, const unsigned char *bytes, size_t len, struct chunk 
 }
 
 static enum ended
-grow_by_step(struct connection *c, const struct framing_step *step, struct chunk *chunk)
+grow_by_step(struct connection *c, const struct findings *f, const struct framing_step *step)
 {
+	static const struct findings elsewhere;
 	/* What the framing held back lies in static memory. */
-	enum ended failure = grow(c, step->head, step->head_len, NULL);
+	enum ended failure = grow(c, &elsewhere, step->head, step->head_len);
 
-	return failure != ENDED_FIN ? failure : grow(c, step->data, step->data_len, chunk);
+	return failure != ENDED_FIN ? failure : grow(c, f, step->data, step->data_len);
 }
 
 /* A message is whole: a slice of the chunk where it can be, else a body. */
@@ -149,14 +168,14 @@ found(struct connection *c, struct findings *f, const struct framing_step *step,
 	*m = (struct message){.ended = how};
 	if (c->body == NULL && step->head_len == 0) {
 		if (most != 0 && step->data_len > most)
-			return grow(c, step->data, step->data_len, f->chunk);
+			return grow(c, f, step->data, step->data_len);
 		m->data = step->data_len > 0 ? step->data : here;
 		m->size = step->data_len;
 		if (f->from == NULL)
 			f->from = m->data;
 		f->to = m->data + m->size;
 	} else {
-		failure = grow_by_step(c, step, f->chunk);
+		failure = grow_by_step(c, f, step);
 		if (failure != ENDED_FIN)
 			return failure;
 		m->body = c->body;
@@ -296,7 +315,7 @@ finish(struct connection *c, struct findings *f, struct framing_step *tail, enum
 	framing_finish(&c->listener->config->framing, &c->framing, &last);
 	if (last.verdict == FRAMING_MESSAGE && last.head_len == 0 && last.data_len == 0)
 		return found(c, f, tail, tail->data, how);
-	failure = grow_by_step(c, tail, f->chunk);
+	failure = grow_by_step(c, f, tail);
 	if (failure != ENDED_FIN || last.verdict == FRAMING_NOTHING)
 		return failure;
 	if (last.verdict == FRAMING_MESSAGE)
@@ -313,7 +332,8 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 	const struct config_listener *config = c->listener->config;
 	const unsigned char *p = chunk != NULL ? chunk->data + at : NULL;
 	const unsigned char *end = p != NULL ? p + len : NULL;
-	struct findings f = {.chunk = chunk, .messages = c->listener->intake->scratch};
+	struct findings f = {
+		.chunk = chunk, .end = end, .messages = c->listener->intake->scratch};
 	struct framing_step step = {0}, tail = {0};
 	uint64_t most = allowance(c);
 	enum ended failure = ENDED_FIN;
@@ -331,10 +351,10 @@ feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last
 			if (last)
 				tail = step;
 			else
-				failure = grow_by_step(c, &step, chunk);
+				failure = grow_by_step(c, &f, &step);
 			break;
 		default:
-			(void)grow_by_step(c, &step, chunk); /* for those who put it aside */
+			(void)grow_by_step(c, &f, &step); /* for those who put it aside */
 			failure = step.verdict == FRAMING_TOO_LARGE ? ENDED_TOO_LARGE
 								    : ENDED_MALFORMED;
 			why = step.why;

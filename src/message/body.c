@@ -133,7 +133,7 @@ body_append(struct body *body, const void *bytes, size_t len, struct chunk *chun
 	if (body->file != -1)
 		return write_all(body->file, bytes, len);
 	before = memory_balance();
-	if (chunk != NULL && chunk_is_worth(chunk, len)) {
+	if (chunk != NULL) {
 		ok = evbuffer_add_reference(body->memory, bytes, len, unref_chunk, chunk_ref(chunk));
 		if (ok == -1)
 			chunk_unref(chunk);

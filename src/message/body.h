@@ -35,8 +35,8 @@ struct body {
 struct body *body_new(void); /* NULL: no memory */
 void body_free(struct body *body);
 
-/* Adds bytes that lie in chunk (NULL: elsewhere).  Returns 0, or -1 with errno;
- * then the body is beyond use but for body_free. */
+/* Adds bytes: by reference to the chunk that they lie in, or (NULL) as a copy.
+ * Returns 0, or -1 with errno; then the body is beyond use but for body_free. */
 int body_append(struct body *body, const void *bytes, size_t len, struct chunk *chunk);
 
 /* Moves what it holds from memory to a new file without a name in directory;
