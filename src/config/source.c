@@ -111,7 +111,7 @@ advice(int error)
 {
 	switch (error) {
 	case ENOENT:
-		return "; expected a file as in cistern.conf(5)";
+		return "; write one (see cistern.conf(5)), or name another one (-c, @include)";
 	case EACCES:
 	case EPERM:
 		return "; the user that starts cisternd must be able to read it";
