@@ -368,15 +368,16 @@ daemon_on_signal(evutil_socket_t number, short what, void *arg)
 		break;
 	case SIGHUP:
 		log_event(LOG_LEVEL_WARNING, "reload-refused",
-			  "HUP: reloading is not possible; restart to use a changed file");
-		break;
+			  "HUP: log and files are opened anew, but the configuration is not read "
+			  "again; restart to use a changed one");
+		/* FALLTHROUGH */
 	case SIGUSR1:
 		if (log_reopen() == -1)
 			log_event(LOG_LEVEL_ERROR, "log-reopen", "cannot reopen the log: %s",
 				  strerror(errno));
 		for (i = 0; i < d->n_sinks; i++)
 			sink_reopen(d->sinks[i]);
-		log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew (USR1)");
+		log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew");
 		break;
 	}
 }

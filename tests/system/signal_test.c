@@ -181,7 +181,8 @@ START_TEST(pipe_and_hup_survived)
 }
 END_TEST
 
-START_TEST(usr1_reopens_log)
+static void
+reopens(int signal)
 {
 	const struct daemon_options options = { .log_file = true };
 	struct daemon *daemon = daemon_start_with(&options, RAW);
@@ -190,7 +191,7 @@ START_TEST(usr1_reopens_log)
 	struct stat st;
 
 	ck_assert_int_eq(rename(daemon->log, old), 0);
-	daemon_signal(daemon, SIGUSR1);
+	daemon_signal(daemon, signal);
 	while (stat(daemon->log, &st) == -1) {
 		ck_assert_msg(harness_now() < deadline, "the log was not opened anew");
 		harness_pause();
@@ -202,6 +203,18 @@ START_TEST(usr1_reopens_log)
 	free(text);
 	free(old);
 	daemon_end(daemon);
+}
+
+START_TEST(usr1_reopens_log)
+{
+	reopens(SIGUSR1);
+}
+END_TEST
+
+/* logrotate's files often send it. */
+START_TEST(hup_reopens_log)
+{
+	reopens(SIGHUP);
 }
 END_TEST
 
@@ -241,7 +254,7 @@ main(int argc, char **argv)
 		{ term_with_blocked_console, 30 },
 		{ term_past_timeout_blocked_console, 30 },
 		{ pipe_and_hup_survived, 30 },
-		{ usr1_reopens_log, 30 },
+		{ usr1_reopens_log, 30 }, { hup_reopens_log, 30 },
 		{ console_gone, 30 },
 	};
 
