@@ -263,12 +263,71 @@ START_TEST(stalled_connections)
 }
 END_TEST
 
+/* 50,000 where descriptors allow that; the limit is raised where we may. */
+static size_t
+idle_clients(void)
+{
+	struct rlimit limit = { .rlim_cur = 51000, .rlim_max = 51000 };
+	const size_t wanted = HARNESS_SANITIZED ? 1000 : 50000;
+
+	if (setrlimit(RLIMIT_NOFILE, &limit) == -1)
+		ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur >= wanted + 1000)
+		return wanted;
+	harness_note("only %zu descriptors are allowed here", (size_t)limit.rlim_cur);
+	return (size_t)limit.rlim_cur - 1000;
+}
+
+/* What a connection costs that says nothing, and that so many harm nobody. */
+START_TEST(idle_connections)
+{
+	size_t n = idle_clients(), i, before, memory, descriptors;
+	struct daemon *daemon = daemon_start(
+		"sinks = { console = { type = \"console\"; format = \"line\"; }; };"
+		"address = \"0.0.0.0\"; port = 0; idle_timeout = 0; backlog = 4096;");
+	const char *port = strrchr(daemon_address(daemon, "main"), ':');
+	int *clients = calloc(n, sizeof *clients);
+	double began = harness_now();
+	char address[32];
+
+	ck_assert_ptr_nonnull(clients);
+	ck_assert_ptr_nonnull(port);
+	snprintf(address, sizeof address, "127.0.0.1%s", port);
+	client_deliver(address, "before", 6, CLIENT_FIN);
+	descriptors = daemon_descriptors(daemon);
+	before = daemon_memory(daemon);
+	for (i = 0; i < n; i++) {
+		/* An address of ours has ports for some 28,000 connections to one of theirs. */
+		snprintf(address, sizeof address, "127.0.0.%zu%s", 1 + i / 10000, port);
+		clients[i] = client_connect(address);
+	}
+	while (daemon_descriptors(daemon) < descriptors + n) {
+		ck_assert_msg(harness_now() < began + HARNESS_DEADLINE * 3, "not all were accepted");
+		harness_pause();
+	}
+	memory = daemon_memory(daemon) - before;
+	harness_note("%zu idle connections in %.2f s, %zu bytes of resident memory each", n,
+		     harness_now() - began, memory * 1024 / n);
+	client_deliver(address, "among", 5, CLIENT_FIN);
+	if (!HARNESS_SANITIZED)
+		ck_assert_uint_lt(memory * 1024 / n, 1400);
+	for (i = 0; i < n; i++)
+		close(clients[i]);
+	daemon_wait_descriptors(daemon, descriptors);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.accepted, 2);
+	daemon_end(daemon);
+	free(clients);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
 	const struct harness_test tests[] = {
 		{ large_messages_in_little_memory, 90 },
 		{ stalled_connections, 90 },
+		{ idle_connections, 90 },
 	};
 
 	return harness_run("load", tests, sizeof tests / sizeof tests[0], argc, argv);
