@@ -16,6 +16,7 @@ sys.dont_write_bytecode = True
 import storage  # noqa: E402
 
 CLIENTS = 6
+LOG_MOST = 64 << 20  # a larger file is not kept for the next life
 POINTS = ("tmpfile", "write", "writev", "fdatasync", "syncfs", "link", "fsync", "close", "fchmod")
 
 
@@ -57,6 +58,8 @@ def cycle(number, directory, chance, faults, totals):
     if "f" in sinks:
         storage.check_file(log, acknowledged, start, found, last_may_be_torn=True)
     storage.clear_spool(directory)
+    if os.path.exists(log) and os.path.getsize(log) > LOG_MOST:
+        os.unlink(log)
     os.unlink(daemon.log)
     totals["acknowledged"] += len(acknowledged)
     totals["found"] += found.found // len(sinks)
