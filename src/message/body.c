@@ -22,8 +22,8 @@
 #include "message/body.h"
 #include "message/chunk.h"
 
-static int
-write_all(int fd, const unsigned char *bytes, size_t len)
+int
+body_write_all(int fd, const unsigned char *bytes, size_t len)
 {
 	while (len > 0) {
 		ssize_t n = fault_write(fd, bytes, len);
@@ -131,7 +131,7 @@ body_append(struct body *body, const void *bytes, size_t len, struct chunk *chun
 		return 0;
 	body->size += len;
 	if (body->file != -1)
-		return write_all(body->file, bytes, len);
+		return body_write_all(body->file, bytes, len);
 	before = memory_balance();
 	if (chunk != NULL) {
 		ok = evbuffer_add_reference(body->memory, bytes, len, unref_chunk, chunk_ref(chunk));
@@ -168,7 +168,7 @@ body_spill(struct body *body, const char *directory, mode_t mode)
 	while (done < body->size) {
 		if (evbuffer_peek(body->memory, -1, &at, &piece, 1) < 1)
 			break;
-		if (write_all(fd, piece.iov_base, piece.iov_len) == -1)
+		if (body_write_all(fd, piece.iov_base, piece.iov_len) == -1)
 			goto fail;
 		done += piece.iov_len;
 		if (done < body->size)

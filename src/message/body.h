@@ -50,4 +50,7 @@ int body_spill(struct body *body, const char *directory, mode_t mode);
  * -1 with errno.  Any thread. */
 int body_verify(struct body *body, bool durable);
 
+/* Writes all of the bytes, whatever a call of write(2) takes.  0, or -1 with errno. */
+int body_write_all(int fd, const unsigned char *bytes, size_t len);
+
 #endif

@@ -159,15 +159,10 @@ static int
 console_start(struct sink *sink)
 {
 	struct console *console = sink->state;
-	int error = pthread_create(&console->thread, NULL, console_run, sink);
+	int code = sink_start_thread(sink, &console->thread, console_run, sink);
 
-	if (error != 0) {
-		log_event(LOG_LEVEL_ERROR, "sink-start", "sink %s: cannot start a thread: %s",
-			  sink->config->name, strerror(error));
-		return EX_OSERR;
-	}
-	console->started = true;
-	return 0;
+	console->started = code == 0;
+	return code;
 }
 
 static void

@@ -503,15 +503,10 @@ static int
 file_start(struct sink *sink)
 {
 	struct file *file = sink->state;
-	int error = pthread_create(&file->thread, NULL, file_run, sink);
+	int code = sink_start_thread(sink, &file->thread, file_run, sink);
 
-	if (error != 0) {
-		log_event(LOG_LEVEL_ERROR, "sink-start", "sink %s: cannot start a thread: %s",
-			  sink->config->name, strerror(error));
-		return EX_OSERR;
-	}
-	file->started = true;
-	return 0;
+	file->started = code == 0;
+	return code;
 }
 
 static void

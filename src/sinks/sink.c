@@ -48,6 +48,18 @@ sink_start(struct sink *sink)
 	return sink->kind->start(sink);
 }
 
+int
+sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), void *arg)
+{
+	int error = pthread_create(thread, NULL, run, arg);
+
+	if (error == 0)
+		return 0;
+	log_event(LOG_LEVEL_ERROR, "sink-start", "sink %s: cannot start a thread: %s",
+		  sink->config->name, strerror(error));
+	return EX_OSERR;
+}
+
 void
 sink_reopen(struct sink *sink)
 {

@@ -384,13 +384,10 @@ spool_start(struct sink *sink)
 
 	for (i = 0; i < WRITERS; i++) {
 		struct writer *writer = &spool->writers[i];
-		int error = pthread_create(&writer->thread, NULL, writer_run, writer);
+		int code = sink_start_thread(sink, &writer->thread, writer_run, writer);
 
-		if (error != 0) {
-			log_event(LOG_LEVEL_ERROR, "sink-start", "sink %s: cannot start a thread: %s",
-				  sink->config->name, strerror(error));
-			return EX_OSERR;
-		}
+		if (code != 0)
+			return code;
 		writer->started = true;
 	}
 	return 0;

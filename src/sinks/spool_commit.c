@@ -96,23 +96,6 @@ file_discard(struct spool_group *group, struct spool_file *file)
 }
 
 static int
-write_all(int fd, const unsigned char *bytes, size_t len)
-{
-	while (len > 0) {
-		ssize_t n = fault_write(fd, bytes, len);
-
-		if (n == -1) {
-			if (errno == EINTR)
-				continue;
-			return -1;
-		}
-		bytes += n;
-		len -= (size_t)n;
-	}
-	return 0;
-}
-
-static int
 write_message(struct spool_group *group, struct spool_file *file)
 {
 	struct cursor cursor;
@@ -120,10 +103,10 @@ write_message(struct spool_group *group, struct spool_file *file)
 	ptrdiff_t n;
 
 	if (file->message->body == NULL)
-		return write_all(file->fd, file->message->data, (size_t)file->message->size);
+		return body_write_all(file->fd, file->message->data, (size_t)file->message->size);
 	cursor_start(&cursor, file->message);
 	while ((n = cursor_next(&cursor, &piece, group->scratch, SPOOL_SCRATCH)) > 0)
-		if (write_all(file->fd, piece, (size_t)n) == -1)
+		if (body_write_all(file->fd, piece, (size_t)n) == -1)
 			return -1;
 	return n == 0 ? 0 : -1;
 }
@@ -399,7 +382,7 @@ spool_group_try(struct spool_group *group)
 	snprintf(file->name, sizeof(file->name), ".try-%p", (void *)group);
 	if (file_open(group, file) == -1)
 		return -1;
-	result = write_all(file->fd, (const unsigned char *)"", 1);
+	result = body_write_all(file->fd, (const unsigned char *)"", 1);
 	if (result == 0 && group->config->sync) {
 		/* Takes what syncfs still has to tell of earlier groups, too. */
 		result = fault_fdatasync(file->fd);
