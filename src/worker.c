@@ -1,13 +1,13 @@
 /*
- * worker: see worker.h.  Signals are the main thread's: workers block them all.
+ * worker: see worker.h.
  */
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 
 #include <event2/event.h>
 
 #include "base/log.h"
+#include "base/thread.h"
 #include "worker.h"
 
 static void *
@@ -45,13 +45,9 @@ worker_open(struct worker *worker, unsigned number, struct inbox *parent,
 int
 worker_start(struct worker *worker)
 {
-	sigset_t all, before;
 	char name[16];
 
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &before);
-	errno = pthread_create(&worker->thread, NULL, worker_run, worker);
-	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	errno = thread_start(&worker->thread, worker_run, worker);
 	if (errno != 0)
 		return -1;
 	worker->started = true;

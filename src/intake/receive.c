@@ -123,7 +123,6 @@ static enum ended
 grow(struct connection *c, const struct findings *f, const unsigned char *bytes, size_t len)
 {
 	struct chunk *chunk;
-
 	uint64_t most = c->listener->config->framing.max_size;
 
 	if (len == 0)

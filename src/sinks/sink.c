@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "base/thread.h"
 #include "sinks/kinds.h"
 #include "sinks/sink.h"
 
@@ -51,7 +52,7 @@ sink_start(struct sink *sink)
 int
 sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), void *arg)
 {
-	int error = pthread_create(thread, NULL, run, arg);
+	int error = thread_start(thread, run, arg);
 
 	if (error == 0)
 		return 0;
