@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
@@ -40,7 +41,8 @@ struct daemon {
 	struct config *config;
 	struct event_base *base;
 	struct inbox inbox;
-	struct event *signals[5];
+	struct event *signals;
+	int signal_fd;
 	struct event *patience; /* the stop's next step */
 	struct sink **sinks;
 	size_t n_sinks;
@@ -348,12 +350,10 @@ daemon_on_patience(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
-daemon_on_signal(evutil_socket_t number, short what, void *arg)
+take_signal(struct daemon *d, uint32_t number)
 {
-	struct daemon *d = arg;
 	size_t i;
 
-	(void)what;
 	switch (number) {
 	case SIGTERM:
 	case SIGINT:
@@ -382,11 +382,21 @@ daemon_on_signal(evutil_socket_t number, short what, void *arg)
 	}
 }
 
+/* Signals are read like anything else: no handler interrupts anybody. */
+static void
+daemon_on_signal(evutil_socket_t fd, short what, void *arg)
+{
+	struct signalfd_siginfo info;
+
+	(void)what;
+	while (read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		take_signal(arg, info.ssi_signo);
+}
+
 static int
 open_main_loop(struct daemon *d)
 {
-	static const int numbers[] = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-	size_t i;
+	sigset_t set;
 
 	d->base = event_base_new();
 	if (d->base == NULL || inbox_open(&d->inbox, d->base) == -1)
@@ -394,11 +404,19 @@ open_main_loop(struct daemon *d)
 	d->patience = evtimer_new(d->base, daemon_on_patience, d);
 	if (d->patience == NULL)
 		return EX_OSERR;
-	for (i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
-		d->signals[i] = evsignal_new(d->base, numbers[i], daemon_on_signal, d);
-		if (d->signals[i] == NULL || event_add(d->signals[i], NULL) == -1)
-			return EX_OSERR;
-	}
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) == -1)
+		return EX_OSERR;
+	d->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (d->signal_fd == -1)
+		return EX_OSERR;
+	d->signals = event_new(d->base, d->signal_fd, EV_READ | EV_PERSIST, daemon_on_signal, d);
+	if (d->signals == NULL || event_add(d->signals, NULL) == -1)
+		return EX_OSERR;
 	return 0;
 }
 
@@ -514,9 +532,10 @@ clean_up(struct daemon *d)
 		unlink(d->config->pid_file);
 		close(d->pid_file);
 	}
-	for (k = 0; k < sizeof(d->signals) / sizeof(*d->signals); k++)
-		if (d->signals[k] != NULL)
-			event_free(d->signals[k]);
+	if (d->signals != NULL)
+		event_free(d->signals);
+	if (d->signal_fd != -1)
+		close(d->signal_fd);
 	if (d->patience != NULL)
 		event_free(d->patience);
 	inbox_close(&d->inbox);
@@ -534,7 +553,7 @@ clean_up(struct daemon *d)
 int
 daemon_run(struct config *config, bool background)
 {
-	struct daemon d = {.config = config, .pid_file = -1, .tell = -1};
+	struct daemon d = {.config = config, .signal_fd = -1, .pid_file = -1, .tell = -1};
 	unsigned i;
 	int code;
 
