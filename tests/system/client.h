@@ -50,6 +50,9 @@ void client_deliver(const char *address, const void *bytes, size_t len, enum cli
  * read all that was sent from the port of this socket. */
 void client_wait_read(int fd);
 
+/* At most so many bytes of it are left there. */
+void client_wait_unread(int fd, size_t most);
+
 /* Waits until nobody listens there any more. */
 void client_wait_refused(const char *address);
 

@@ -87,7 +87,7 @@ START_TEST(rests_over_memory_limit)
 	for (i = 0; i < CLIENTS; i++)
 		fds[i] = send_lines(daemon);
 	for (i = 0; i < 10; i++)
-		client_wait_read(fds[i]); /* those have memory, the last ones have none */
+		client_wait_unread(fds[i], READ - 1); /* those have memory, the last have none */
 	for (i = 0; i < CLIENTS; i++)
 		client_finish(fds[i]);
 	poll(NULL, 0, 500);
@@ -119,7 +119,7 @@ START_TEST(sigterm_while_starved)
 	for (i = 0; i < CLIENTS; i++)
 		fds[i] = send_lines(daemon);
 	for (i = 0; i < 10; i++)
-		client_wait_read(fds[i]);
+		client_wait_unread(fds[i], READ - 1);
 	for (i = 0; i < CLIENTS; i++)
 		client_finish(fds[i]);
 	starved = client_connect(daemon_address(daemon, "main"));
