@@ -296,7 +296,7 @@ discard(struct connection *c, enum ended reason, const char *why)
 	else
 		intake_damped(l->intake);
 	if (aside)
-		receive_put_aside(c, reason);
+		feed_put_aside(c, reason);
 	body_free(c->body);
 	c->body = NULL;
 }
@@ -420,7 +420,7 @@ connection_buffer(struct connection *c)
 		return false;
 	}
 	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
-	bufferevent_set_max_single_read(c->bev, c->listener->pool.size);
+	bufferevent_set_max_single_read(c->bev, (size_t)c->listener->config->buffer_size);
 	return true;
 }
 

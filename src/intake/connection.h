@@ -12,7 +12,7 @@
  *              that no reset of ours destroys what it has not read yet
  *   dead       the network side is gone; waits for the sinks
  *
- * connection.c holds its life, receive.c the way in, reply.c the way out,
+ * connection.c holds its life, receive.c and feed.c the way in, reply.c the way out,
  * timeout.c what it owes us by when.
  */
 #ifndef INTAKE_CONNECTION_H
@@ -73,6 +73,7 @@ struct connection {
 	bool dropped : 1;    /* bytes were read and thrown away: past the end, or lingering */
 	bool buried : 1;     /* on its way to connection_free */
 	bool starved : 1;    /* waits for memory */
+	bool large : 1;      /* sends large messages, faster than they are read */
 };
 
 /* Takes over an accepted descriptor.  Closes it (with a reset) when that fails. */
@@ -138,14 +139,32 @@ void receive_run(struct connection *connection);
 /* The same at accept: one read, so that a flood of connections is accepted. */
 void receive_first(struct connection *connection);
 
+/* feed.c */
+
+/* The beginning of a message in progress that has no body yet: bytes of the chunk
+ * that is being read into, up to where the next read goes. */
+struct feed_tail {
+	const unsigned char *bytes;
+	size_t len; /* 0: there is none */
+};
+
+/* Frames len bytes at `at` in the chunk (NULL and 0: none), which lie behind the tail,
+ * and leaves the new one there; tail NULL: what is unfinished goes to a body.  last: the
+ * stream ends with them, in the manner of `how`.  May end the connection. */
+void feed_bytes(struct connection *connection, struct chunk *chunk, size_t at, size_t len,
+		struct feed_tail *tail, bool last, enum ended how);
+
+/* The next read will not lie behind the tail: it becomes (part of) a body. */
+void feed_settle(struct connection *connection, struct chunk *chunk, struct feed_tail *tail);
+
 /* Silence has ended an eof message (quiet_timeout). */
-void receive_quiet(struct connection *connection);
+void feed_quiet(struct connection *connection);
 
 /* Hands what is there of an unfinished message to the sink for such. */
-void receive_put_aside(struct connection *connection, enum ended reason);
+void feed_put_aside(struct connection *connection, enum ended reason);
 
 /* Moves the message in progress out of memory.  0, or -1 with errno. */
-int receive_spill(struct connection *connection);
+int feed_spill(struct connection *connection);
 
 /* timeout.c */
 

@@ -131,7 +131,7 @@ spill_all(struct intake *intake, size_t worth)
 
 	for (c = intake->connections; c != NULL && memory_over(); c = c->next)
 		if (c->body != NULL && c->body->file == -1 && c->body->charged >= worth)
-			(void)receive_spill(c); /* it may wait in memory, then */
+			(void)feed_spill(c); /* it may wait in memory, then */
 }
 
 void

@@ -179,7 +179,7 @@ listener_open(struct listener *l, struct intake *intake, struct listener_group *
 	*l = (struct listener){
 		.config = group->config, .group = group, .intake = intake, .parked = -1};
 	l->place.run = listener_on_place;
-	chunk_pool_init(&l->pool, group->config->buffer_size);
+	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));
 	group->members[worker] = l;
 	l->retry = evtimer_new(base, listener_on_retry, l);
 	l->acceptors = calloc(group->sockets.count, sizeof(*l->acceptors));
@@ -245,20 +245,26 @@ listener_close(struct listener *l)
 }
 
 struct chunk *
-listener_landing(struct listener *l)
+listener_landing(struct listener *l, const void *bytes, size_t len)
 {
 	struct chunk *fresh;
 
-	if (l->landing != NULL && l->landing->references == 1)
-		return l->landing;
-	fresh = chunk_get(&l->pool);
-	if (fresh == NULL)
-		return NULL;
-	/* The chunk that waits for the next read is a fixed cost, and not charged; it
-	 * is once somebody else holds it. */
-	memory_release(memory_size(fresh));
-	leave_landing(l);
-	return l->landing = fresh;
+	if (l->landing == NULL || l->landing->references > 1) {
+		fresh = chunk_get(&l->pool);
+		if (fresh == NULL)
+			return NULL;
+		/* The chunk that waits for the next read is a fixed cost, and not charged;
+		 * it is once only others hold it. */
+		memory_release(memory_size(fresh));
+		if (len > 0)
+			memcpy(fresh->data, bytes, len);
+		leave_landing(l);
+		l->landing = fresh;
+	} else if (len > 0) {
+		memmove(l->landing->data, bytes, len);
+	}
+	l->landed = len;
+	return l->landing;
 }
 
 void

@@ -55,7 +55,8 @@ struct listener {
 	struct inbox_item place; /* posted when a place may be free */
 	atomic_bool place_posted;
 	struct chunk_pool pool;
-	struct chunk *landing; /* what reads go into */
+	struct chunk *landing; /* what reads go into ... */
+	size_t landed;         /* ... from here on; what lies before is somebody's */
 	struct counters counters;
 	struct damper dampers[ENDED_COUNT];
 	struct damper refusals[REFUSAL_COUNT];
@@ -72,8 +73,9 @@ void listener_stop(struct listener *listener);
 /* Frees it, once its connections are gone. */
 void listener_close(struct listener *listener);
 
-/* A chunk to read into that nobody else refers to; NULL: no memory. */
-struct chunk *listener_landing(struct listener *listener);
+/* A chunk to read into that nobody else refers to.  It begins with the given bytes, which
+ * may lie in the one that it replaces.  NULL: no memory. */
+struct chunk *listener_landing(struct listener *listener, const void *bytes, size_t len);
 
 /* A connection is gone: its places are free again. */
 void listener_released(struct listener *listener, const struct net_address *peer);

@@ -1,21 +1,17 @@
 /*
- * receive: the way in, from the socket to the sinks.
+ * receive: the way in, from the socket to the framing.
  *
  * The first read is tried at accept, before there is a bufferevent: a short
  * message has often arrived whole by then, and never needs one.  Later on
  * libevent reads at most 4096 bytes a callback, so after taking those the
- * socket is read on from here, into the listener's chunk.  The framing looks
- * at the bytes where they lie.  Messages that lie whole in the chunk are
- * delivered as slices of it, or as copies when that is cheaper than giving the
- * chunk away; a message that goes on past it grows in a body.
+ * socket is read on from here, into the listener's chunk, each read behind the
+ * last one as long as those bytes are kept (feed.c).
  *
  * Reading stops (and the kernel's buffers fill, and the client waits) while
  * the connection has max_in_flight messages under way, replies it does not
  * take, or there is no memory to hold more.
  */
 #include <errno.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -28,15 +24,14 @@
 #include "intake/intake.h"
 #include "message/body.h"
 #include "message/chunk.h"
-#include "sinks/sink.h"
-#include "worker.h"
 
-/* Chunks read for one connection before the others have their turn. */
+/* Reads for one connection before the others have their turn. */
 #define TURN 16
-/* Fewer bytes than so many are copied, whatever holds them. */
-#define COPIED_MOST 1024
-/* A message that has grown so large leaves memory for a file. */
-#define SPILL_SIZE 1048576
+/* Messages of so many bytes and more are large.  A sender of such that fills a read is
+ * read in larger pieces, as far as a chunk goes: when the kernel's windows are full,
+ * each read makes it transmit what the sender has queued, and on one machine all of
+ * that is then the reader's time (docs/PERFORMANCE.md). */
+#define LARGE 8192
 /* Past so many bytes of its messages in memory a connection waits for the sinks, which
  * keeps memory in the caches, and one sender from taking all of memory_limit. */
 #define HELD_MOST 1048576
@@ -45,29 +40,21 @@
 
 enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET };
 
-/* What a feed has found so far. */
-struct findings {
-	struct chunk *chunk;
-	const unsigned char *end; /* of the bytes that are fed */
-	const unsigned char *from, *to; /* all slices lie in between */
-	struct message *messages;
-	unsigned count;
-};
-
-/* Reads what fits into the chunk.  *len may be 0 with each of the results;
+/* Reads up to `most` bytes to `at` in the chunk.  *len may be 0 with each of the results;
  * *drained: there is no more for now. */
 static enum arrived
-take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
+take(struct connection *c, struct chunk *chunk, size_t at, size_t most, size_t *len, bool *drained)
 {
 	struct evbuffer *input = c->bev != NULL ? bufferevent_get_input(c->bev) : NULL;
 	bool to_the_end = c->listener->config->framing.kind == FRAMING_EOF;
 	size_t have = input != NULL ? evbuffer_get_length(input) : 0;
+	unsigned char *to = chunk->data + at;
 	ssize_t n;
 
 	*len = 0;
 	*drained = false;
 	if (have > 0) {
-		n = evbuffer_remove(input, chunk->data, chunk->size);
+		n = evbuffer_remove(input, to, most);
 		*len = n > 0 ? (size_t)n : 0;
 	}
 	if (c->fin)
@@ -76,8 +63,8 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 		*drained = true;
 		return ARRIVED_BYTES;
 	}
-	while (*len < chunk->size) {
-		n = read(c->fd, chunk->data + *len, chunk->size - *len);
+	while (*len < most) {
+		n = read(c->fd, to + *len, most - *len);
 		if (n > 0) {
 			*len += (size_t)n;
 			if (!to_the_end)
@@ -98,300 +85,25 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 	return ARRIVED_BYTES;
 }
 
-int
-receive_spill(struct connection *c)
-{
-	struct listener_group *group = c->listener->group;
-
-	return body_spill(c->body, group->spill_directory, group->spill_mode);
-}
-
-/* Whether bytes of the chunk are pointed to: where that is worth the chunk, or the
- * chunk is kept in any case, for slices before them or for what comes behind. */
-static bool
-is_kept(const struct findings *f, const unsigned char *bytes, size_t len)
-{
-	if (f->chunk == NULL || len < COPIED_MOST)
-		return false;
-	return chunk_is_worth(f->chunk, len) || f->chunk->references > 1 ||
-	       chunk_is_worth(f->chunk, (size_t)(f->end - bytes)) ||
-	       (f->from != NULL && chunk_is_worth(f->chunk, (size_t)(f->to - f->from)));
-}
-
-/* Adds bytes to the message in progress.  ENDED_FIN: done, otherwise why not. */
-static enum ended
-grow(struct connection *c, const struct findings *f, const unsigned char *bytes, size_t len)
-{
-	struct chunk *chunk;
-	uint64_t most = c->listener->config->framing.max_size;
-
-	if (len == 0)
-		return ENDED_FIN;
-	chunk = is_kept(f, bytes, len) ? f->chunk : NULL;
-	if (c->body == NULL && (c->body = body_new()) == NULL)
-		return ENDED_MEMORY;
-	if (most != 0 && c->body->size + len > most) {
-		/* What fits is kept for the sink that takes what is incomplete. */
-		if (c->listener->group->incomplete != NULL)
-			if (body_append(c->body, bytes, (size_t)(most - c->body->size), chunk) == -1)
-				return c->body->file != -1 ? ENDED_STORAGE : ENDED_MEMORY;
-		return ENDED_TOO_LARGE;
-	}
-	if (body_append(c->body, bytes, len, chunk) == -1)
-		return c->body->file != -1 ? ENDED_STORAGE : ENDED_MEMORY;
-	if (c->body->file == -1 && (c->body->size >= SPILL_SIZE || memory_over()) &&
-	    receive_spill(c) == -1)
-		return ENDED_STORAGE;
-	return ENDED_FIN;
-}
-
-static enum ended
-grow_by_step(struct connection *c, const struct findings *f, const struct framing_step *step)
-{
-	static const struct findings elsewhere;
-	/* What the framing held back lies in static memory. */
-	enum ended failure = grow(c, &elsewhere, step->head, step->head_len);
-
-	return failure != ENDED_FIN ? failure : grow(c, f, step->data, step->data_len);
-}
-
-/* A message is whole: a slice of the chunk where it can be, else a body. */
-static enum ended
-found(struct connection *c, struct findings *f, const struct framing_step *step,
-      const unsigned char *here, enum ended how)
-{
-	uint64_t most = c->listener->config->framing.max_size;
-	struct message *m = &f->messages[f->count];
-	enum ended failure;
-
-	*m = (struct message){.ended = how};
-	if (c->body == NULL && step->head_len == 0) {
-		if (most != 0 && step->data_len > most)
-			return grow(c, f, step->data, step->data_len);
-		m->data = step->data_len > 0 ? step->data : here;
-		m->size = step->data_len;
-		if (f->from == NULL)
-			f->from = m->data;
-		f->to = m->data + m->size;
-	} else {
-		failure = grow_by_step(c, f, step);
-		if (failure != ENDED_FIN)
-			return failure;
-		m->body = c->body;
-		m->size = c->body->size;
-		c->body = NULL;
-	}
-	f->count++;
-	return ENDED_FIN;
-}
-
-/* The address that the client came to, where a sink wants to know. */
-static void
-know_local(struct connection *c)
-{
-	struct sockaddr_storage local = {0};
-	socklen_t len = sizeof(local);
-
-	if (!c->listener->group->wants_local || c->origin.local != NULL ||
-	    getsockname(c->fd, (struct sockaddr *)&local, &len) == -1)
-		return;
-	/* Without memory the records lack it, which is the least harm. */
-	c->origin.local = memory_alloc(sizeof(*c->origin.local));
-	if (c->origin.local != NULL)
-		net_address_set(c->origin.local, (struct sockaddr *)&local);
-}
-
-/* Gives what was found to the sinks.  False: there is no memory for that; none of it
- * is delivered. */
-static bool
-deliver(struct connection *c, struct findings *f, bool keep_chunk)
+/* Where the next read goes: right behind the tail, if there is one.  NULL: no memory. */
+static struct chunk *
+land(struct connection *c, struct feed_tail *tail)
 {
 	struct listener *l = c->listener;
-	struct listener_group *group = l->group;
-	unsigned n_sinks = (unsigned)l->config->deliver.count;
-	struct chunk *chunk = NULL;
-	struct batch *batch;
-	unsigned i;
+	struct chunk *chunk = l->landing;
+	size_t room = c->large ? l->pool.size / 4 : (size_t)l->config->buffer_size;
 
-	counter_add(&l->counters.received, f->count);
-	c->messages += f->count;
-	if (f->from != NULL && (keep_chunk || f->chunk->references > 1 ||
-				chunk_is_worth(f->chunk, (size_t)(f->to - f->from))))
-		chunk = f->chunk;
-	batch = batch_new(f->messages, f->count, n_sinks, chunk, f->from, f->to);
-	if (batch == NULL) {
-		for (i = 0; i < f->count; i++)
-			body_free(f->messages[i].body);
-		counter_add(&l->counters.failed, f->count);
-		return false;
-	}
-	know_local(c);
-	batch->time = clock_wall();
-	for (i = 0; i < batch->count; i++)
-		batch->messages[i].id = id_next(&l->intake->ids, batch->time);
-	batch->origin = &c->origin;
-	batch->home = &l->intake->worker->inbox;
-	batch->item.run = reply_on_answer;
-	counter_add(&l->counters.in_flight, f->count);
-	c->in_flight += f->count;
-	batch->held = (uint32_t)(f->to - f->from);
-	for (i = 0; i < batch->count && batch->n_bodies > 0; i++)
-		if (batch->messages[i].body != NULL && batch->messages[i].body->file == -1)
-			batch->held += (uint32_t)batch->messages[i].size; /* below SPILL_SIZE */
-	c->held += batch->held;
-	*c->flight_last = batch;
-	c->flight_last = &batch->next;
-	for (i = 0; i < n_sinks; i++)
-		batch->deliveries[i].sink = group->deliver[i];
-	for (i = 0; i < n_sinks; i++)
-		intake_deliver(l->intake, group->deliver[i], &batch->deliveries[i]);
-	return true;
-}
-
-void
-receive_put_aside(struct connection *c, enum ended reason)
-{
-	struct listener *l = c->listener;
-	struct message message = {.ended = reason, .body = c->body, .size = c->body->size};
-	struct batch *batch = batch_new(&message, 1, 1, NULL, NULL, NULL);
-
-	if (batch == NULL)
-		return; /* it is discarded, then, which is logged anyway */
-	c->body = NULL;
-	know_local(c);
-	batch->time = clock_wall();
-	batch->messages[0].id = id_next(&l->intake->ids, batch->time);
-	batch->origin = &c->origin;
-	batch->home = &l->intake->worker->inbox;
-	batch->item.run = reply_on_answer;
-	batch->incomplete = true;
-	*c->flight_last = batch;
-	c->flight_last = &batch->next;
-	batch->deliveries[0].sink = l->group->incomplete;
-	intake_deliver(l->intake, l->group->incomplete, &batch->deliveries[0]);
-}
-
-/* How many more messages may be taken now. */
-static uint64_t
-allowance(const struct connection *c)
-{
-	const struct config_listener *config = c->listener->config;
-	uint64_t most = INTAKE_BATCH;
-
-	if (config->max_in_flight != 0) {
-		uint64_t left = c->in_flight < config->max_in_flight
-					? config->max_in_flight - c->in_flight : 0;
-
-		if (left < most)
-			most = left;
-	}
-	if (config->max_messages != 0 && config->max_messages - c->messages < most)
-		most = config->max_messages - c->messages;
-	return most;
-}
-
-static const char *
-explain(enum ended failure)
-{
-	switch (failure) {
-	case ENDED_TOO_LARGE:
-		return "larger than max_message_size";
-	case ENDED_STORAGE:
-		return strerror(errno);
-	default:
-		return "out of memory";
-	}
-}
-
-/* The close of the client, or silence, behind the last bytes. */
-static enum ended
-finish(struct connection *c, struct findings *f, struct framing_step *tail, enum ended how,
-       const char **why)
-{
-	struct framing_step last;
-	enum ended failure;
-
-	framing_finish(&c->listener->config->framing, &c->framing, &last);
-	if (last.verdict == FRAMING_MESSAGE && last.head_len == 0 && last.data_len == 0)
-		return found(c, f, tail, tail->data, how);
-	failure = grow_by_step(c, f, tail);
-	if (failure != ENDED_FIN || last.verdict == FRAMING_NOTHING)
-		return failure;
-	if (last.verdict == FRAMING_MESSAGE)
-		return found(c, f, &last, NULL, how);
-	*why = last.why;
-	return ENDED_INCOMPLETE;
-}
-
-/* Frames len bytes at `at` in the chunk (NULL and 0: none), the last ones where
- * `last` says so, which then ends as `how`. */
-static void
-feed(struct connection *c, struct chunk *chunk, size_t at, size_t len, bool last, enum ended how)
-{
-	const struct config_listener *config = c->listener->config;
-	const unsigned char *p = chunk != NULL ? chunk->data + at : NULL;
-	const unsigned char *end = p != NULL ? p + len : NULL;
-	struct findings f = {
-		.chunk = chunk, .end = end, .messages = c->listener->intake->scratch};
-	struct framing_step step = {0}, tail = {0};
-	uint64_t most = allowance(c);
-	enum ended failure = ENDED_FIN;
-	const char *why = NULL;
-	bool full = false;
-
-	while (p < end && f.count < most && failure == ENDED_FIN) {
-		framing_feed(&config->framing, &c->framing, p, (size_t)(end - p), &step);
-		p += step.used;
-		switch (step.verdict) {
-		case FRAMING_MESSAGE:
-			failure = found(c, &f, &step, p, ENDED_FRAME);
-			break;
-		case FRAMING_MORE:
-			if (last)
-				tail = step;
-			else
-				failure = grow_by_step(c, &f, &step);
-			break;
-		default:
-			(void)grow_by_step(c, &f, &step); /* for those who put it aside */
-			failure = step.verdict == FRAMING_TOO_LARGE ? ENDED_TOO_LARGE
-								    : ENDED_MALFORMED;
-			why = step.why;
-			break;
-		}
-	}
-	full = config->max_messages != 0 && c->messages + f.count >= config->max_messages;
-	if (last && p == end && failure == ENDED_FIN && !full)
-		failure = finish(c, &f, &tail, how, &why);
-	else
-		last = false;
-	if (failure != ENDED_FIN && why == NULL)
-		why = explain(failure);
-	if (f.count > 0 && !deliver(c, &f, p < end && !full && failure == ENDED_FIN)) {
-		/* Receipts go by order: after a gap none would be true. */
-		connection_out_of_memory(c);
-		return;
-	}
-	if (!c->framing.open)
-		c->begun = 0;
-	else if (c->begun == 0 || f.count > 0)
-		c->begun = c->heard;
-	if (failure != ENDED_FIN) {
-		connection_fail(c, failure, why);
-	} else if (last || full) {
-		c->dropped = p < end; /* past max_messages: not accepted */
-		connection_end(c);
-	} else if (p < end) {
-		c->rest = chunk_ref(chunk);
-		c->rest_at = (uint32_t)(p - chunk->data);
-		c->rest_len = (uint32_t)(end - p);
-	}
-}
-
-void
-receive_quiet(struct connection *c)
-{
-	feed(c, NULL, 0, 0, true, ENDED_QUIET);
+	if (chunk != NULL && chunk->references == 1 && tail->len == 0)
+		l->landed = 0;
+	if (chunk != NULL && chunk->size - l->landed >= room)
+		return chunk;
+	/* A short tail moves to where there is room, a long one grows in a body. */
+	if (tail->len > l->pool.size - room || tail->len > room)
+		feed_settle(c, chunk, tail);
+	chunk = listener_landing(l, tail->bytes, tail->len);
+	if (chunk != NULL)
+		*tail = (struct feed_tail){.bytes = chunk->data, .len = tail->len};
+	return chunk;
 }
 
 /* The rest of an earlier read, which max_in_flight kept back. */
@@ -401,7 +113,7 @@ feed_rest(struct connection *c)
 	struct chunk *chunk = c->rest;
 
 	c->rest = NULL;
-	feed(c, chunk, c->rest_at, c->rest_len, false, ENDED_FIN);
+	feed_bytes(c, chunk, c->rest_at, c->rest_len, NULL, false, ENDED_FIN);
 	chunk_unref(chunk);
 }
 
@@ -422,7 +134,7 @@ must_wait(struct connection *c)
 	if (!memory_over())
 		return false;
 	/* What grows goes to a file; past that, whoever would need more waits. */
-	if (c->body != NULL && c->body->file == -1 && (receive_spill(c) == -1 || !memory_over()))
+	if (c->body != NULL && c->body->file == -1 && (feed_spill(c) == -1 || !memory_over()))
 		return false; /* where it cannot be spilled it is refused as it grows */
 	if (c->body != NULL && c->body->file != -1 && c->rest == NULL)
 		return false;
@@ -450,44 +162,65 @@ go_on_later(struct connection *c)
 				    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* Takes so many turns of reading and framing, or until there is no more. */
-static void
-run(struct connection *c, unsigned turns)
+/* One read, and its bytes into the framing.  False: the connection is not open any
+ * more. */
+static bool
+read_once(struct connection *c, struct feed_tail *tail, size_t *len, bool *drained)
 {
 	struct listener *l = c->listener;
+	struct chunk *chunk = land(c, tail);
+	uint64_t before = c->messages;
+	enum arrived arrived;
+	size_t at, most;
+
+	if (c->state != CONNECTION_OPEN)
+		return false;
+	if (chunk == NULL) {
+		connection_fail(c, ENDED_MEMORY, "out of memory");
+		return false;
+	}
+	at = l->landed;
+	most = c->large ? chunk->size - at : (size_t)l->config->buffer_size;
+	arrived = take(c, chunk, at, most, len, drained);
+	if (*len > 0) {
+		c->heard = clock_now();
+		c->bytes += *len;
+		counter_add(&l->counters.bytes, *len);
+	}
+	if (*len > 0 || arrived == ARRIVED_LAST)
+		feed_bytes(c, chunk, at, *len, tail, arrived == ARRIVED_LAST, ENDED_FIN);
+	if (*len == most || c->large)
+		c->large = (c->messages - before) * LARGE <= *len;
+	/* What anybody points to is not written over. */
+	l->landed = chunk->references > 1 || tail->len > 0 ? at + *len : 0;
+	if (arrived == ARRIVED_RESET && c->state == CONNECTION_OPEN)
+		feed_settle(c, chunk, tail);
+	if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD)
+		connection_lost(c, "connection reset by the client");
+	return c->state == CONNECTION_OPEN;
+}
+
+/* Takes up to so many bytes (a read may go past that), or all that there is. */
+static void
+run(struct connection *c, size_t quota)
+{
+	struct listener *l = c->listener;
+	struct feed_tail tail = {0};
 	bool drained = false, wait = false;
-	unsigned turn;
+	size_t taken, len;
 
-	for (turn = 0; turn < turns && c->state == CONNECTION_OPEN && !drained; turn++) {
-		struct chunk *chunk;
-		enum arrived arrived;
-		size_t len;
-
+	for (taken = 0; taken < quota && c->state == CONNECTION_OPEN && !drained; taken += len) {
 		if ((wait = must_wait(c)))
 			break;
 		connection_unpause(c);
-		if (c->rest != NULL) {
+		len = c->rest_len;
+		if (c->rest != NULL)
 			feed_rest(c);
-			continue;
-		}
-		chunk = listener_landing(l);
-		if (chunk == NULL) {
-			connection_fail(c, ENDED_MEMORY, "out of memory");
+		else if (!read_once(c, &tail, &len, &drained))
 			return;
-		}
-		arrived = take(c, chunk, &len, &drained);
-		if (len > 0) {
-			c->heard = clock_now();
-			c->bytes += len;
-			counter_add(&l->counters.bytes, len);
-		}
-		if (len > 0 || arrived == ARRIVED_LAST)
-			feed(c, chunk, 0, len, arrived == ARRIVED_LAST, ENDED_FIN);
-		if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD) {
-			connection_lost(c, "connection reset by the client");
-			return;
-		}
 	}
+	if (tail.len > 0)
+		feed_settle(c, l->landing, &tail);
 	if (c->state != CONNECTION_OPEN)
 		return;
 	if (c->unaccepted && l->config->reply != CONFIG_REPLY_RECEIPT) {
@@ -509,7 +242,7 @@ run(struct connection *c, unsigned turns)
 void
 receive_run(struct connection *c)
 {
-	run(c, TURN);
+	run(c, TURN * (size_t)c->listener->config->buffer_size);
 }
 
 void

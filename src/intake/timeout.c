@@ -136,7 +136,7 @@ look_while_open(struct connection *c, uint64_t now)
 
 	if (c->paused_since == 0 && c->begun != 0) {
 		if (config->quiet_timeout != 0 && now >= c->heard + config->quiet_timeout) {
-			receive_quiet(c);
+			feed_quiet(c);
 			return;
 		}
 		if (config->message_timeout != 0 && now >= c->begun + config->message_timeout) {

@@ -4,7 +4,17 @@
 #include "base/memory.h"
 #include "message/chunk.h"
 
-#define SPARE_BYTES 1048576 /* at most so much is kept spare a pool, or one chunk */
+#define READS 32            /* that fit into a chunk, ... */
+#define CHUNK_MOST 2097152  /* ... unless it were larger than this */
+#define SPARE_BYTES 4194304 /* at most so much is kept spare a pool, or one chunk */
+
+size_t
+chunk_size(size_t read_size)
+{
+	if (read_size >= CHUNK_MOST)
+		return read_size;
+	return read_size < CHUNK_MOST / READS ? read_size * READS : CHUNK_MOST;
+}
 
 void
 chunk_pool_init(struct chunk_pool *pool, size_t size)

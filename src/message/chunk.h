@@ -2,9 +2,9 @@
  * chunk: the memory that connections read into.
  *
  * Each listener of a worker reads into one chunk, over and over.  When what a
- * read brought is worth more than copying, the chunk itself is handed on (to a
- * batch, to a message in progress, to the unparsed rest of a connection) and
- * the next read takes another.  References are counted, by the worker alone:
+ * read brought is worth more than copying, it is referred to where it lies (by a
+ * batch, by a message in progress, by the unparsed rest of a connection), the
+ * next reads go behind it, and when there is no room left, to another chunk.  References are counted, by the worker alone:
  * all that refers to a chunk is freed there.
  *
  * A chunk is charged to memory from chunk_get to its last chunk_unref.
@@ -35,12 +35,23 @@ struct chunk *chunk_get(struct chunk_pool *pool); /* one reference; NULL: no mem
 struct chunk *chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
 
-/* Whether so many bytes of the chunk are better pointed to than copied: what is
- * held stays within a small multiple of what is asked for. */
+/* The size of chunks for reads of so many bytes.  Some fit one behind the other, so
+ * that most messages that go on from one read to the next lie in one piece. */
+size_t chunk_size(size_t read_size);
+
+/* Whether so many bytes of the chunk are better pointed to than copied, by a message
+ * in progress: what is held stays within a small multiple of what is asked for. */
 static inline int
 chunk_is_worth(const struct chunk *chunk, size_t bytes)
 {
-	return bytes >= chunk->size / 4;
+	return bytes >= chunk->size / 32;
+}
+
+/* The same by a batch, which the sinks give back soon. */
+static inline int
+chunk_is_worth_batch(const struct chunk *chunk, size_t bytes)
+{
+	return bytes >= chunk->size / 128;
 }
 
 #endif

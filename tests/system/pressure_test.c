@@ -331,18 +331,20 @@ START_TEST(buffer_size)
 	const struct daemon_options options = { .wrapper = wrapper };
 	double deadline = harness_now() + HARNESS_DEADLINE;
 	struct daemon *daemon;
-	size_t count;
+	size_t count, i;
 	long largest;
 
 	if (!can_trace())
 		return;
 	setenv("ASAN_OPTIONS", "detect_leaks=0", 1); /* it cannot be traced */
-	daemon = daemon_start_with(&options, RAW "buffer_size = 1024;");
+	daemon = daemon_start_with(&options, RAW "buffer_size = 1024; framing = \"line\";");
 	ck_assert_ptr_nonnull(bytes);
+	for (i = 99; i < MIB; i += 100)
+		bytes[i] = '\n'; /* senders of large messages are read in larger pieces */
 	client_deliver(daemon_address(daemon, "main"), bytes, MIB, CLIENT_FIN);
 	free(bytes);
 	ck_assert_int_eq(daemon_stop(daemon), 0);
-	ck_assert_uint_eq(daemon->account.accepted, 1);
+	ck_assert_uint_eq(daemon->account.accepted, MIB / 100 + 1);
 	for (;;) {
 		trace = harness_read_file(path, &count);
 		if (strstr(trace, "+++ exited with") != NULL)

@@ -194,7 +194,7 @@ fail_to_spill(const char *kind, const char *where)
 
 	if (!can_fail())
 		return;
-	setenv("CISTERN_FAULT", "write/30:ENOSPC:once", 1);
+	setenv("CISTERN_FAULT", "write/3:ENOSPC:once", 1);
 	bytes = malloc(len);
 	ck_assert_ptr_nonnull(bytes);
 	memset(bytes, 'y', len);
