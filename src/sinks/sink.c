@@ -29,12 +29,12 @@ sink_open(struct sink **opened, struct config *config, const struct config_sink 
 		return EX_OSERR;
 	}
 	*sink = (struct sink){.kind = kinds[settings->type], .config = settings};
-	sink->number = (unsigned)(settings - config->sinks);
 	sink->config_reference = config_ref(config);
-	pthread_mutex_init(&sink->trouble.lock, NULL); /* cannot fail with no attributes */
+	pthread_mutex_init(&sink->own_trouble.lock, NULL); /* cannot fail with no attributes */
+	sink->trouble = &sink->own_trouble;
 	code = sink->kind->open(sink);
 	if (code != 0) {
-		pthread_mutex_destroy(&sink->trouble.lock);
+		pthread_mutex_destroy(&sink->own_trouble.lock);
 		config_unref(sink->config_reference);
 		memory_free(sink);
 		return code;
@@ -81,7 +81,7 @@ sink_close(struct sink *sink)
 	if (sink == NULL)
 		return;
 	sink->kind->close(sink);
-	pthread_mutex_destroy(&sink->trouble.lock);
+	pthread_mutex_destroy(&sink->own_trouble.lock);
 	config_unref(sink->config_reference);
 	memory_free(sink);
 }
@@ -122,7 +122,7 @@ sink_answer(struct delivery *delivery, enum outcome outcome)
 void
 sink_failing(struct sink *sink, const char *what, int error)
 {
-	struct sink_trouble *trouble = &sink->trouble;
+	struct sink_trouble *trouble = sink->trouble;
 	bool begins;
 
 	pthread_mutex_lock(&trouble->lock);
@@ -139,7 +139,7 @@ sink_failing(struct sink *sink, const char *what, int error)
 void
 sink_well(struct sink *sink)
 {
-	struct sink_trouble *trouble = &sink->trouble;
+	struct sink_trouble *trouble = sink->trouble;
 	uint64_t failed = 0;
 
 	pthread_mutex_lock(&trouble->lock);
@@ -160,8 +160,8 @@ sink_is_ready(struct sink *sink)
 {
 	bool ready;
 
-	pthread_mutex_lock(&sink->trouble.lock);
-	ready = !sink->trouble.failing;
-	pthread_mutex_unlock(&sink->trouble.lock);
+	pthread_mutex_lock(&sink->trouble->lock);
+	ready = !sink->trouble->failing;
+	pthread_mutex_unlock(&sink->trouble->lock);
 	return ready;
 }

@@ -52,11 +52,15 @@ struct sink_trouble {
 
 struct sink {
 	const struct sink_kind *kind;
-	unsigned number; /* its place in the configuration */
+	struct sink *next;   /* of all that are open; the main thread's, as what follows */
+	unsigned number;     /* no other open one has it; set before messages come */
+	unsigned references; /* configurations that have it */
+	bool started;
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
 	void *state;                     /* the kind's own */
-	struct sink_trouble trouble;
+	struct sink_trouble *trouble;    /* its own, or that of a file that it shares */
+	struct sink_trouble own_trouble;
 	_Atomic uint64_t accepted, refused, failed; /* messages */
 };
 
