@@ -88,6 +88,11 @@ void sink_answer(struct delivery *delivery, enum outcome outcome);
 void sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused);
 
 /* A failure and its end, logged once an episode ("WHAT: strerror(error); what to do"). */
+void sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error);
+void sink_trouble_ends(struct sink_trouble *trouble, const char *sink);
+bool sink_trouble_lasts(struct sink_trouble *trouble);
+
+/* The same for a sink. */
 void sink_failing(struct sink *sink, const char *what, int error);
 void sink_well(struct sink *sink);
 bool sink_is_ready(struct sink *sink);
