@@ -180,15 +180,19 @@ prepare(struct reload *reload, struct config *config, struct generation **made)
 	code = generation_new(made, reload->reign, config);
 	g = *made;
 	if (code != 0 || (code = generation_bind(g)) != 0 || (code = generation_open(g)) != 0 ||
-	    (code = generation_attach(g)) != 0 || (code = generation_start(g)) != 0 ||
-	    (code = generation_listen(g)) != 0)
+	    (code = generation_attach(g)) != 0 || (code = generation_start(g)) != 0)
 		return code;
-	/* The last step, as it cannot be taken back. */
-	if (logging_open(&config->log, reload->background) == 0)
-		return 0;
-	log_event(LOG_LEVEL_ERROR, "reload-refused", "cannot open the log %s: %s",
-		  config->log.path != NULL ? config->log.path : "", strerror(errno));
-	return -1;
+	if (logging_open(&config->log, reload->background) == -1) {
+		log_event(LOG_LEVEL_ERROR, "reload-refused", "cannot open the log %s: %s",
+			  config->log.path != NULL ? config->log.path : "", strerror(errno));
+		return -1;
+	}
+	/* The last step: clients connect from here on. */
+	code = generation_listen(g);
+	if (code != 0 && logging_open(&reload->reign->newest->config->log, reload->background) == -1)
+		log_event(LOG_LEVEL_WARNING, "log-reopen", "cannot go back to the old log: %s",
+			  strerror(errno));
+	return code;
 }
 
 void
