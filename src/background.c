@@ -13,27 +13,34 @@
 #include "base/log.h"
 #include "config/config.h"
 
-int
-background_check(const struct config *config)
+const struct config_listener *
+background_lost(const struct config *config)
 {
 	size_t i, k;
 
-	if (!isatty(STDOUT_FILENO))
-		return 0;
 	for (i = 0; i < config->n_listeners; i++) {
 		const struct config_listener *l = &config->listeners[i];
 
 		for (k = 0; k < l->deliver.count; k++)
-			if (config->sinks[l->deliver_to[k]].type == CONFIG_SINK_CONSOLE) {
-				fprintf(stderr,
-					"cisternd: listener %s delivers to the console, which is lost "
-					"in the background (-d): name another sink in `deliver`, or "
-					"redirect standard output\n",
-					l->name);
-				return EX_CONFIG;
-			}
+			if (config->sinks[l->deliver_to[k]].type == CONFIG_SINK_CONSOLE)
+				return l;
 	}
-	return 0;
+	return NULL;
+}
+
+int
+background_check(const struct config *config)
+{
+	const struct config_listener *lost =
+		isatty(STDOUT_FILENO) ? background_lost(config) : NULL;
+
+	if (lost == NULL)
+		return 0;
+	fprintf(stderr,
+		"cisternd: listener %s delivers to the console, which is lost in the background "
+		"(-d): name another sink in `deliver`, or redirect standard output\n",
+		lost->name);
+	return EX_CONFIG;
 }
 
 /* In the process that was started. */

@@ -6,6 +6,10 @@
 #define BACKGROUND_H
 
 struct config;
+struct config_listener;
+
+/* The first listener that delivers to the console; NULL: none does. */
+const struct config_listener *background_lost(const struct config *config);
 
 /* Messages in the background must not go where nobody can find them: 0, or
  * EX_CONFIG, having said on standard error why. */

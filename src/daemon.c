@@ -2,7 +2,7 @@
  * daemon: from a checked configuration to a daemon that listens, and back.
  *
  * Start: everything that can fail fails before the first connection is
- * accepted, in the order log, directories, sinks, sockets, pid file, threads.
+ * accepted, in the order log, sockets, pid file, directories, sinks, threads.
  * Stop: listeners close, messages in progress finish for shutdown_timeout,
  * then the rest is refused and the sinks are hurried; the workers end when
  * their last connection has, and the sinks after the workers, so that every
@@ -30,24 +30,24 @@
 #include "base/memory.h"
 #include "config/config.h"
 #include "daemon.h"
+#include "generation.h"
 #include "intake/intake.h"
-#include "message/format.h"
+#include "logging.h"
+#include "reload.h"
 #include "sinks/sink.h"
 #include "worker.h"
 
 #define LAST_WORDS 3 /* seconds for refusals to reach their senders */
 
 struct daemon {
-	struct config *config;
+	struct config *config; /* that it was started with */
 	struct event_base *base;
 	struct inbox inbox;
 	struct event *signals;
 	int signal_fd;
 	struct event *patience; /* the stop's next step */
-	struct sink **sinks;
-	size_t n_sinks;
-	struct listener_group *groups;
-	size_t n_groups;
+	struct reign reign;
+	struct reload reload;
 	struct worker *workers;
 	struct intake *intakes;
 	unsigned n_workers;
@@ -64,19 +64,9 @@ static struct daemon *the_daemon; /* for the workers' last item, which has no ro
 static int
 open_log(struct daemon *d, bool background)
 {
-	static const enum log_target targets[] = {
-		[CONFIG_LOG_STDERR] = LOG_TARGET_STDERR,
-		[CONFIG_LOG_SYSLOG] = LOG_TARGET_SYSLOG,
-		[CONFIG_LOG_JOURNAL] = LOG_TARGET_JOURNAL,
-		[CONFIG_LOG_FILE] = LOG_TARGET_FILE,
-	};
 	const struct config_log *log = &d->config->log;
-	enum log_target target = targets[log->target];
 
-	/* In the background nobody reads standard error. */
-	if (background && (target == LOG_TARGET_STDERR || target == LOG_TARGET_JOURNAL))
-		target = LOG_TARGET_SYSLOG;
-	if (log_open(target, log->path, (enum log_level)log->level, log->json) == 0)
+	if (logging_open(log, background) == 0)
 		return 0;
 	fprintf(stderr, "cisternd: cannot open the log %s: %s\n",
 		log->path != NULL ? log->path : "", strerror(errno));
@@ -94,132 +84,6 @@ raise_limits(void)
 			log_event(LOG_LEVEL_WARNING, "limit", "cannot raise the limit of open files: %s",
 				  strerror(errno));
 	}
-}
-
-/* The directory where large messages wait.  One that was asked for must be
- * usable; the default one is only needed once a message is large. */
-static int
-open_spill_directory(const struct config *config)
-{
-	const char *path = config->spill_directory;
-	enum log_level level = config->spill_directory_given ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
-
-	if (mkdir(path, 0700) == -1 && errno == ENOENT) {
-		/* The state directory's parent, on a machine without packages. */
-		char parent[4096];
-		char *slash;
-
-		snprintf(parent, sizeof(parent), "%s", path);
-		slash = strrchr(parent, '/');
-		if (slash != NULL && slash != parent) {
-			*slash = '\0';
-			(void)mkdir(parent, 0755);
-		}
-		(void)mkdir(path, 0700);
-	}
-	if (access(path, W_OK | X_OK) == 0)
-		return 0;
-	log_event(level, "spill-directory", "spill_directory %s: %s; %s", path, strerror(errno),
-		  config->spill_directory_given
-			  ? "make it, writable for this user, or name another one"
-			  : "messages over 1 MiB are refused until it can be written to "
-			    "(set spill_directory to one that can)");
-	if (!config->spill_directory_given)
-		return 0;
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-}
-
-static int
-open_sinks(struct daemon *d)
-{
-	int code;
-
-	d->sinks = calloc(d->config->n_sinks, sizeof(*d->sinks));
-	if (d->sinks == NULL)
-		return EX_OSERR;
-	for (; d->n_sinks < d->config->n_sinks; d->n_sinks++) {
-		code = sink_open(&d->sinks[d->n_sinks], d->config, &d->config->sinks[d->n_sinks]);
-		if (code != 0)
-			return code;
-	}
-	return 0;
-}
-
-static bool
-wants_local(const struct config_sink *sink)
-{
-	return sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON;
-}
-
-/* Large messages go straight to where a spool can give them a name. */
-static int
-choose_spill(struct daemon *d, struct listener_group *group)
-{
-	const struct config_listener *config = group->config;
-	size_t i;
-
-	for (i = 0; i < config->deliver.count; i++) {
-		const struct config_sink *sink = &d->config->sinks[config->deliver_to[i]];
-
-		if (sink->type != CONFIG_SINK_SPOOL)
-			continue;
-		group->spill_mode = sink->mode;
-		return asprintf(&group->spill_directory, "%s/tmp", sink->directory) == -1 ? -1 : 0;
-	}
-	group->spill_mode = 0600;
-	group->spill_directory = strdup(d->config->spill_directory);
-	return group->spill_directory == NULL ? -1 : 0;
-}
-
-static int
-open_group(struct daemon *d, struct listener_group *group, const struct config_listener *config)
-{
-	size_t i;
-	int code;
-
-	*group = (struct listener_group){.config = config, .n_members = d->n_workers};
-	code = socket_set_open(&group->sockets, config, d->n_workers);
-	if (code != 0)
-		return code;
-	if (limits_init(&group->limits, config->max_connections,
-			config->max_connections_per_address) == -1)
-		return EX_OSERR;
-	group->deliver = calloc(config->deliver.count, sizeof(*group->deliver));
-	group->members = calloc(d->n_workers, sizeof(*group->members));
-	if (group->deliver == NULL || group->members == NULL || choose_spill(d, group) == -1)
-		return EX_OSERR;
-	for (i = 0; i < config->deliver.count; i++) {
-		group->deliver[i] = d->sinks[config->deliver_to[i]];
-		group->wants_local |= wants_local(group->deliver[i]->config);
-	}
-	if (config->incomplete_to != -1) {
-		group->incomplete = d->sinks[config->incomplete_to];
-		group->wants_local |= wants_local(group->incomplete->config);
-	}
-	return 0;
-}
-
-static int
-open_listeners(struct daemon *d)
-{
-	const struct config *config = d->config;
-	size_t i;
-	int code;
-
-	d->groups = calloc(config->n_listeners, sizeof(*d->groups));
-	if (d->groups == NULL)
-		return EX_OSERR;
-	for (; d->n_groups < config->n_listeners; d->n_groups++) {
-		code = open_group(d, &d->groups[d->n_groups], &config->listeners[d->n_groups]);
-		if (code != 0) {
-			d->n_groups++; /* what it has is freed with the others */
-			return code;
-		}
-	}
-	for (i = 0; i < d->n_groups; i++)
-		if ((code = socket_set_listen(&d->groups[i].sockets, d->groups[i].config)) != 0)
-			return code;
-	return 0;
 }
 
 static int
@@ -277,13 +141,12 @@ open_workers(struct daemon *d)
 	unsigned i;
 
 	d->workers = calloc(d->n_workers, sizeof(*d->workers));
-	d->intakes = calloc(d->n_workers, sizeof(*d->intakes));
+	d->intakes = d->reign.intakes = calloc(d->n_workers, sizeof(*d->intakes));
 	if (d->workers == NULL || d->intakes == NULL)
 		return EX_OSERR;
 	for (i = 0; i < d->n_workers; i++) {
 		if (worker_open(&d->workers[i], i, &d->inbox, daemon_on_worker_ended) == -1 ||
-		    intake_open(&d->intakes[i], &d->workers[i], d->groups, d->n_groups, d->n_sinks,
-				d->intakes, d->n_workers) == -1) {
+		    intake_open(&d->intakes[i], &d->workers[i], d->intakes, d->n_workers) == -1) {
 			log_event(LOG_LEVEL_ERROR, "start-failed", "worker %u: %s", i, strerror(errno));
 			return EX_OSERR;
 		}
@@ -292,20 +155,14 @@ open_workers(struct daemon *d)
 }
 
 static int
-start_threads(struct daemon *d)
+start_workers(struct daemon *d)
 {
-	size_t i;
-	int code;
+	unsigned i;
 
-	for (i = 0; i < d->n_sinks; i++)
-		if ((code = sink_start(d->sinks[i])) != 0)
-			return code;
 	for (i = 0; i < d->n_workers; i++) {
 		if (worker_start(&d->workers[i]) == 0)
 			continue;
-		log_event(LOG_LEVEL_ERROR, "start-failed", "worker %zu: %s", i, strerror(errno));
-		/* Those that run already must end before their base is freed. */
-		d->n_workers = (unsigned)i;
+		log_event(LOG_LEVEL_ERROR, "start-failed", "worker %u: %s", i, strerror(errno));
 		return EX_OSERR;
 	}
 	return 0;
@@ -318,8 +175,8 @@ stop_to(struct daemon *d, enum intake_stop level, uint64_t patience)
 {
 	struct timeval tv = {.tv_sec = (time_t)(patience / 1000000),
 			     .tv_usec = (suseconds_t)(patience % 1000000)};
+	struct sink *sink;
 	unsigned i;
-	size_t k;
 
 	if (level <= d->stop)
 		return;
@@ -327,8 +184,8 @@ stop_to(struct daemon *d, enum intake_stop level, uint64_t patience)
 	for (i = 0; i < d->n_workers; i++)
 		intake_stop(&d->intakes[i], level);
 	if (level >= INTAKE_ABORT)
-		for (k = 0; k < d->n_sinks; k++)
-			sink_hurry(d->sinks[k]);
+		for (sink = d->reign.sinks; sink != NULL; sink = sink->next)
+			sink_hurry(sink);
 	if (patience > 0)
 		event_add(d->patience, &tv);
 }
@@ -350,34 +207,49 @@ daemon_on_patience(evutil_socket_t fd, short what, void *arg)
 }
 
 static void
+reopen(struct daemon *d)
+{
+	struct sink *sink;
+
+	if (log_reopen() == -1)
+		log_event(LOG_LEVEL_ERROR, "log-reopen", "cannot reopen the log: %s",
+			  strerror(errno));
+	for (sink = d->reign.sinks; sink != NULL; sink = sink->next)
+		sink_reopen(sink);
+	log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew");
+}
+
+static void
+daemon_on_taken(struct generation *generation)
+{
+	reload_taken(&the_daemon->reload, generation, the_daemon->stop != INTAKE_RUNS);
+}
+
+static void
 take_signal(struct daemon *d, uint32_t number)
 {
-	size_t i;
-
 	switch (number) {
 	case SIGTERM:
 	case SIGINT:
 		if (d->stop == INTAKE_RUNS) {
 			log_event(LOG_LEVEL_NOTICE, "stopping",
 				  "messages in progress may finish; a second signal stops at once");
-			stop_to(d, INTAKE_STOP, d->config->shutdown_timeout);
+			stop_to(d, INTAKE_STOP, d->reign.newest->config->shutdown_timeout);
 		} else {
 			log_event(LOG_LEVEL_NOTICE, "stopping", "at once");
 			stop_to(d, INTAKE_KILL, 0);
 		}
 		break;
 	case SIGHUP:
-		log_event(LOG_LEVEL_WARNING, "reload-refused",
-			  "HUP: log and files are opened anew, but the configuration is not read "
-			  "again; restart to use a changed one");
-		/* FALLTHROUGH */
+		reopen(d);
+		if (d->stop == INTAKE_RUNS)
+			reload_now(&d->reload);
+		else
+			log_event(LOG_LEVEL_WARNING, "reload-refused",
+				  "HUP: the configuration is not read again, as the daemon stops");
+		break;
 	case SIGUSR1:
-		if (log_reopen() == -1)
-			log_event(LOG_LEVEL_ERROR, "log-reopen", "cannot reopen the log: %s",
-				  strerror(errno));
-		for (i = 0; i < d->n_sinks; i++)
-			sink_reopen(d->sinks[i]);
-		log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew");
+		reopen(d);
 		break;
 	}
 }
@@ -423,9 +295,29 @@ open_main_loop(struct daemon *d)
 /* ---------------------------------------------------------- start and stop */
 
 static int
+open_generation(struct daemon *d, struct generation **g)
+{
+	int code = generation_new(g, &d->reign, d->config);
+
+	if (code != 0 || (code = generation_bind(*g)) != 0 || (code = open_pid_file(d)) != 0 ||
+	    (code = generation_open(*g)) != 0 || (code = open_workers(d)) != 0 ||
+	    (code = generation_attach(*g)) != 0 || (code = generation_start(*g)) != 0)
+		return code;
+	return generation_listen(*g);
+}
+
+static int
 start(struct daemon *d, bool background)
 {
+	struct generation *generation = NULL;
 	int code;
+
+	if (reload_open(&d->reload, &d->reign, d->config->file) == -1) {
+		perror("cisternd: the configuration file's path");
+		return EX_OSERR;
+	}
+	d->reload.background = background;
+	d->reload.silent = background && isatty(STDOUT_FILENO);
 
 	signal(SIGPIPE, SIG_IGN);
 	if (background && (code = background_check(d->config)) != 0)
@@ -443,39 +335,18 @@ start(struct daemon *d, bool background)
 			  strerror(errno));
 		return code;
 	}
-	if ((code = open_spill_directory(d->config)) != 0 || (code = open_sinks(d)) != 0 ||
-	    (code = open_listeners(d)) != 0 || (code = open_pid_file(d)) != 0 ||
-	    (code = open_workers(d)) != 0)
+	if ((code = open_generation(d, &generation)) != 0) {
+		generation_free(generation);
 		return code;
-	return start_threads(d);
+	}
+	generation_begin(generation);
+	return start_workers(d);
 }
 
 static void
 say_ready(struct daemon *d)
 {
-	char most[16] = "";
-	size_t i, k;
-	FILE *file = fopen("/proc/sys/net/core/somaxconn", "r");
-	long clamp = 0;
-
-	if (file != NULL) {
-		if (fgets(most, sizeof(most), file) != NULL)
-			clamp = strtol(most, NULL, 10);
-		fclose(file);
-	}
-	for (i = 0; i < d->n_groups; i++) {
-		const struct listener_group *group = &d->groups[i];
-
-		for (k = 0; k < group->sockets.count; k++)
-			log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
-				  group->config->name, group->sockets.items[k].text,
-				  group->config->backlog);
-		if (clamp > 0 && group->config->backlog > clamp)
-			log_event(LOG_LEVEL_WARNING, "backlog-clamped",
-				  "listener %s: the kernel uses a backlog of %ld, not %d: raise the sysctl "
-				  "net.core.somaxconn",
-				  group->config->name, clamp, group->config->backlog);
-	}
+	reload_announce(d->reign.newest);
 	log_event(LOG_LEVEL_INFO, "ready", "%s, %u worker%s", d->config->file, d->n_workers,
 		  d->n_workers == 1 ? "" : "s");
 }
@@ -484,22 +355,20 @@ static void
 say_stopped(const struct daemon *d)
 {
 	uint64_t received = 0, accepted = 0, refused = 0, failed = 0, in_flight = 0, discarded = 0;
-	unsigned i;
-	size_t k;
+	const struct ledger *ledger;
+	struct counters sum;
 	int e;
 
-	for (i = 0; i < d->n_workers; i++)
-		for (k = 0; k < d->intakes[i].n_listeners; k++) {
-			const struct counters *c = &d->intakes[i].listeners[k].counters;
-
-			received += counter_get(&c->received);
-			accepted += counter_get(&c->accepted);
-			refused += counter_get(&c->refused);
-			failed += counter_get(&c->failed);
-			in_flight += counter_get(&c->in_flight);
-			for (e = 0; e < ENDED_COUNT; e++)
-				discarded += counter_get(&c->discarded[e]);
-		}
+	for (ledger = d->reign.ledgers; ledger != NULL; ledger = ledger->next) {
+		reign_count(&d->reign, ledger, &sum);
+		received += counter_get(&sum.received);
+		accepted += counter_get(&sum.accepted);
+		refused += counter_get(&sum.refused);
+		failed += counter_get(&sum.failed);
+		in_flight += counter_get(&sum.in_flight);
+		for (e = 0; e < ENDED_COUNT; e++)
+			discarded += counter_get(&sum.discarded[e]);
+	}
 	log_event(LOG_LEVEL_INFO, "stopped",
 		  "received %llu messages: %llu accepted, %llu refused, %llu failed, %llu in flight; "
 		  "discarded %llu",
@@ -512,22 +381,14 @@ static void
 clean_up(struct daemon *d)
 {
 	unsigned i;
-	size_t k;
 
 	for (i = 0; d->intakes != NULL && i < d->n_workers; i++)
 		if (d->workers[i].base != NULL)
 			intake_close(&d->intakes[i]);
-	for (k = 0; k < d->n_sinks; k++)
-		sink_close(d->sinks[k]);
+	/* Sinks that close answer what they still have to the workers' inboxes. */
+	reign_close(&d->reign);
 	for (i = 0; d->workers != NULL && i < d->n_workers; i++)
 		worker_close(&d->workers[i]);
-	for (k = 0; k < d->n_groups; k++) {
-		socket_set_close(&d->groups[k].sockets);
-		limits_clear(&d->groups[k].limits);
-		free(d->groups[k].spill_directory);
-		free(d->groups[k].deliver);
-		free(d->groups[k].members);
-	}
 	if (d->pid_file != -1) {
 		unlink(d->config->pid_file);
 		close(d->pid_file);
@@ -543,8 +404,7 @@ clean_up(struct daemon *d)
 		event_base_free(d->base);
 	free(d->intakes);
 	free(d->workers);
-	free(d->groups);
-	free(d->sinks);
+	reload_close(&d->reload);
 	config_unref(d->config);
 	log_close();
 	libevent_global_shutdown();
@@ -558,7 +418,8 @@ daemon_run(struct config *config, bool background)
 	int code;
 
 	d.inbox.fd = -1;
-	d.n_workers = count_workers(config);
+	d.n_workers = d.reign.n_workers = count_workers(config);
+	d.reign.taken = daemon_on_taken;
 	the_daemon = &d;
 	code = start(&d, background);
 	if (code != 0) {

@@ -8,6 +8,7 @@
 #include <errno.h>
 
 #include "config/config.h"
+#include "config/dump.h"
 #include "config/table.h"
 #include "config/types.h"
 
@@ -76,10 +77,24 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	}
 }
 
+/* Whether there is nothing to print. */
+static bool
+is_absent(const struct config_row *row, const void *base)
+{
+	return (row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL;
+}
+
+void
+dump_value(FILE *to, const struct config_row *row, const void *base)
+{
+	if (!is_absent(row, base))
+		print_value(to, row, base);
+}
+
 static void
 print_row(FILE *to, const char *indent, const struct config_row *row, const void *base)
 {
-	if ((row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL)
+	if (is_absent(row, base))
 		return;
 	fprintf(to, "%s%s = ", indent, row->name);
 	print_value(to, row, base);
@@ -130,6 +145,18 @@ print_globals(FILE *to, const struct config *config)
 	}
 }
 
+void
+dump_listener(FILE *to, const char *indent, const struct config_listener *listener)
+{
+	print_scope(to, indent, TABLE_LISTENER, 0, listener);
+}
+
+void
+dump_sink(FILE *to, const char *indent, const struct config_sink *sink)
+{
+	print_scope(to, indent, TABLE_SINK, 1U << sink->type, sink);
+}
+
 int
 config_dump(const struct config *config, FILE *to)
 {
@@ -140,13 +167,13 @@ config_dump(const struct config *config, FILE *to)
 	fputs("};\nlisteners = {\n", to);
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		fprintf(to, "\t%s = {\n", config->listeners[i].name);
-		print_scope(to, "\t\t", TABLE_LISTENER, 0, &config->listeners[i]);
+		dump_listener(to, "\t\t", &config->listeners[i]);
 		fputs("\t};\n", to);
 	}
 	fputs("};\nsinks = {\n", to);
 	for (size_t i = 0; i < config->n_sinks; i++) {
 		fprintf(to, "\t%s = {\n", config->sinks[i].name);
-		print_scope(to, "\t\t", TABLE_SINK, 1U << config->sinks[i].type, &config->sinks[i]);
+		dump_sink(to, "\t\t", &config->sinks[i]);
 		fputs("\t};\n", to);
 	}
 	fputs("};\n", to);

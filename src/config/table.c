@@ -79,8 +79,8 @@ static const char *const lengths[] = { "1", "2", "4", "8", NULL };
 /* In the order in which they are read and dumped: framing before what depends on it. */
 static const struct config_row rows[] = {
 	{ "workers", GLOBAL(workers), .type = TABLE_INTEGER, .maximum = 1024, .fallback = "0",
-	  .help = "worker threads; 0: one per CPU available" },
-	{ "pid_file", GLOBAL(pid_file), .type = TABLE_PATH,
+	  .at_start = true, .help = "worker threads; 0: one per CPU available" },
+	{ "pid_file", GLOBAL(pid_file), .type = TABLE_PATH, .at_start = true,
 	  .help = "file that holds the daemon's process id" },
 	{ "shutdown_timeout", GLOBAL(shutdown_timeout), .type = TABLE_DURATION, .maximum = YEAR,
 	  .fallback = "30s", .help = "longest wait for messages in progress at a stop" },

@@ -52,6 +52,7 @@ struct config_row {
 	unsigned sink_types; /* a bit for each type of sink that has it */
 	unsigned framings;   /* a bit for each framing that it is for; 0: all */
 	bool required;
+	bool at_start; /* read then, and not by a reload */
 	const char *help; /* one line */
 };
 

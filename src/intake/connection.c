@@ -113,6 +113,7 @@ connection_free(struct connection *c)
 	if (c->next != NULL)
 		c->next->previous = c->previous;
 	intake->n_connections--;
+	listener_lose(c->listener);
 	memory_free(c->origin.local);
 	memory_free(c);
 }
@@ -450,6 +451,7 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 		c->next->previous = &c->next;
 	intake->connections = c;
 	intake->n_connections++;
+	listener_gain(l);
 	counter_add(&l->counters.connections, 1);
 	counter_add(&l->counters.connections_active, 1);
 	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");

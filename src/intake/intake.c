@@ -61,12 +61,12 @@ static void
 intake_on_summary(evutil_socket_t fd, short what, void *arg)
 {
 	struct intake *intake = arg;
-	size_t i;
+	struct listener *l;
 
 	(void)fd;
 	(void)what;
-	for (i = 0; i < intake->n_listeners; i++)
-		listener_sum_up(&intake->listeners[i]);
+	for (l = intake->listeners; l != NULL; l = l->next)
+		listener_sum_up(l);
 }
 
 void
@@ -221,15 +221,15 @@ intake_on_stop(struct inbox_item *item)
 	struct intake *intake = (struct intake *)((char *)item - offsetof(struct intake, stop_item));
 	enum intake_stop wanted;
 	struct connection *c, *next;
-	size_t i;
+	struct listener *l;
 
 	atomic_store(&intake->stop_posted, false);
 	wanted = (enum intake_stop)atomic_load(&intake->stop_wanted);
 	if (wanted <= intake->stop)
 		return;
 	if (intake->stop == INTAKE_RUNS)
-		for (i = 0; i < intake->n_listeners; i++)
-			listener_stop(&intake->listeners[i]);
+		for (l = intake->listeners; l != NULL; l = l->next)
+			listener_stop(l);
 	intake->stop = wanted;
 	for (c = intake->connections; c != NULL; c = next) {
 		next = c->next; /* connections are freed later, see intake_bury */
@@ -247,14 +247,98 @@ intake_stop(struct intake *intake, enum intake_stop level)
 		inbox_post(&intake->worker->inbox, &intake->stop_item);
 }
 
+/* ------------------------------------------------------------------ change */
+
+static void
+outboxes_clear(struct outbox *outboxes, size_t count)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		outboxes[i] = (struct outbox){.last = &outboxes[i].first};
+}
+
+/* Takes the new listeners in and lets go of the old ones, whose connections go on.  The
+ * new ones come first: a socket that both have does not miss a connection, and whoever
+ * waits for a place keeps it. */
+void
+intake_change_make(struct change *change)
+{
+	struct intake *intake = change->intake;
+	struct listener *old = intake->listeners, *l, *next, *end;
+	struct outbox *boxes = intake->outboxes;
+	size_t n = intake->n_outboxes, i;
+
+	if (change->outboxes != NULL) {
+		for (i = 0; i < n; i++)
+			outbox_empty(&boxes[i]);
+		intake->outboxes = change->outboxes;
+		intake->n_outboxes = change->n_outboxes;
+		change->outboxes = boxes;
+		change->n_outboxes = n;
+	}
+	/* Those that were old already stand behind these, and stay as they are. */
+	for (l = old; l != NULL && !l->old; l = l->next)
+		listener_yield(l);
+	end = l;
+	for (i = change->n_listeners; i-- > 0;)
+		listener_take(change->listeners[i]);
+	for (l = old; l != end; l = next) {
+		next = l->next;
+		listener_leave(l);
+	}
+}
+
+static void
+intake_on_change(struct inbox_item *item)
+{
+	struct change *change = (struct change *)((char *)item - offsetof(struct change, item));
+
+	intake_change_make(change);
+	inbox_post(change->intake->worker->parent, &change->done);
+}
+
+void
+intake_change_post(struct change *change)
+{
+	inbox_post(&change->intake->worker->inbox, &change->item);
+}
+
+int
+intake_change_open(struct change *change, struct intake *intake, size_t n_listeners, size_t n_sinks,
+		   void (*done)(struct inbox_item *item))
+{
+	*change = (struct change){.intake = intake};
+	change->item.run = intake_on_change;
+	change->done.run = done;
+	change->listeners = calloc(n_listeners, sizeof(struct listener *));
+	if (change->listeners == NULL)
+		return -1;
+	if (n_sinks <= intake->n_outboxes) /* which only a change changes */
+		return 0;
+	change->outboxes = calloc(n_sinks, sizeof(*change->outboxes));
+	if (change->outboxes == NULL)
+		return -1;
+	change->n_outboxes = n_sinks;
+	outboxes_clear(change->outboxes, n_sinks);
+	return 0;
+}
+
+void
+intake_change_close(struct change *change)
+{
+	free(change->listeners);
+	free(change->outboxes);
+	*change = (struct change){0};
+}
+
 /* ------------------------------------------------------------- open, close */
 
 int
-intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
-	    size_t n_groups, size_t n_sinks, struct intake *siblings, unsigned n_siblings)
+intake_open(struct intake *intake, struct worker *worker, struct intake *siblings,
+	    unsigned n_siblings)
 {
 	struct event_base *base = worker->base;
-	size_t i;
 
 	*intake = (struct intake){
 		.worker = worker, .siblings = siblings, .n_siblings = n_siblings};
@@ -266,37 +350,24 @@ intake_open(struct intake *intake, struct worker *worker, struct listener_group 
 	errno = ENOMEM;
 	intake->scratch = calloc(INTAKE_BATCH + 1, sizeof(*intake->scratch));
 	intake->replies = evbuffer_new();
-	intake->outboxes = calloc(n_sinks, sizeof(*intake->outboxes));
 	intake->hand_over = evtimer_new(base, intake_on_hand_over, intake);
 	intake->burial = evtimer_new(base, intake_on_burial, intake);
 	intake->hunger = evtimer_new(base, intake_on_hunger, intake);
 	intake->summary = evtimer_new(base, intake_on_summary, intake);
-	intake->listeners = calloc(n_groups, sizeof(*intake->listeners));
-	if (intake->outboxes == NULL || intake->hand_over == NULL || intake->scratch == NULL ||
-	    intake->replies == NULL || intake->burial == NULL ||
-	    intake->hunger == NULL || intake->summary == NULL || intake->listeners == NULL ||
+	if (intake->hand_over == NULL || intake->scratch == NULL || intake->replies == NULL ||
+	    intake->burial == NULL || intake->hunger == NULL || intake->summary == NULL ||
 	    deadlines_open(&intake->deadlines, base, timeout_on_deadline) == -1)
 		return -1;
-	for (; intake->n_outboxes < n_sinks; intake->n_outboxes++)
-		intake->outboxes[intake->n_outboxes].last = &intake->outboxes[intake->n_outboxes].first;
-	for (i = 0; i < n_groups; i++) {
-		intake->n_listeners++;
-		if (listener_open(&intake->listeners[i], intake, &groups[i], worker->number) == -1)
-			return -1;
-	}
 	return 0;
 }
 
 void
 intake_close(struct intake *intake)
 {
-	size_t i;
-
 	if (intake->summary != NULL && event_pending(intake->summary, EV_TIMEOUT, NULL))
 		intake_on_summary(-1, 0, intake);
-	for (i = 0; i < intake->n_listeners; i++)
-		listener_close(&intake->listeners[i]);
-	free(intake->listeners);
+	while (intake->listeners != NULL)
+		listener_close(intake->listeners);
 	deadlines_close(&intake->deadlines);
 	free(intake->outboxes);
 	if (intake->hand_over != NULL)

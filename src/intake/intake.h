@@ -2,7 +2,7 @@
  * intake: what one worker takes in: its listeners and their connections.
  *
  * Everything here belongs to the worker's thread from worker_start on; the main
- * thread speaks to it through the worker's inbox (intake_stop).
+ * thread speaks to it through the worker's inbox (intake_stop, intake_change).
  */
 #ifndef INTAKE_INTAKE_H
 #define INTAKE_INTAKE_H
@@ -39,6 +39,18 @@ struct outbox {
 	unsigned count;
 };
 
+/* A configuration on its way to a worker: all that it needs to take it over, so that
+ * this cannot fail. */
+struct change {
+	struct inbox_item item; /* to the worker ... */
+	struct inbox_item done; /* ... and back, when it has taken over; run is the sender's */
+	struct intake *intake;
+	struct listener **listeners; /* the worker's, of the new configuration */
+	size_t n_listeners;
+	struct outbox *outboxes; /* more than the worker had; then those that it had; or NULL */
+	size_t n_outboxes;
+};
+
 struct intake {
 	struct worker *worker;
 	struct deadlines deadlines;
@@ -48,8 +60,7 @@ struct intake {
 	size_t n_outboxes;
 	struct event *hand_over;  /* when what the loop has found ready is seen to */
 	struct evbuffer *replies; /* being written */
-	struct listener *listeners;
-	size_t n_listeners;
+	struct listener *listeners; /* of all configurations */
 	struct connection *connections;
 	size_t n_connections;
 	struct connection *buried; /* closed, to be freed when the loop comes round */
@@ -69,9 +80,17 @@ struct intake {
 	unsigned n_siblings;
 };
 
-/* Prepares a worker's intake.  Before the worker runs.  -1 with errno. */
-int intake_open(struct intake *intake, struct worker *worker, struct listener_group *groups,
-		size_t n_groups, size_t n_sinks, struct intake *siblings, unsigned n_siblings);
+/* Prepares a worker's intake, without listeners.  Before the worker runs.  -1 with errno. */
+int intake_open(struct intake *intake, struct worker *worker, struct intake *siblings,
+		unsigned n_siblings);
+
+/* What a change is made of: 0, or -1 for want of memory.  Main thread.  Then it is posted
+ * to a worker that runs, or taken over here and now for one that does not yet. */
+int intake_change_open(struct change *change, struct intake *intake, size_t n_listeners,
+		       size_t n_sinks, void (*done)(struct inbox_item *item));
+void intake_change_close(struct change *change);
+void intake_change_post(struct change *change);
+void intake_change_make(struct change *change);
 
 /* Frees it, after the worker has ended. */
 void intake_close(struct intake *intake);

@@ -65,17 +65,35 @@ grow(struct limits *limits)
 	free(old);
 }
 
-int
-limits_init(struct limits *limits, uint64_t most, uint64_t most_per_address)
+void
+limits_init(struct limits *limits)
 {
-	*limits = (struct limits){.most = most, .most_per_address = most_per_address};
-	if (pthread_mutex_init(&limits->lock, NULL) != 0)
-		return -1;
-	if (most_per_address == 0)
-		return 0;
-	limits->n_buckets = 64;
-	limits->table = calloc(limits->n_buckets, sizeof(struct limits_entry *));
-	return limits->table == NULL ? -1 : 0;
+	*limits = (struct limits){0};
+	pthread_mutex_init(&limits->lock, NULL); /* cannot fail with no attributes */
+}
+
+int
+limits_reserve(struct limits *limits)
+{
+	int result = 0;
+
+	pthread_mutex_lock(&limits->lock);
+	if (limits->table == NULL) {
+		limits->table = calloc(64, sizeof(struct limits_entry *));
+		if (limits->table != NULL)
+			limits->n_buckets = 64;
+		else
+			result = -1;
+	}
+	pthread_mutex_unlock(&limits->lock);
+	return result;
+}
+
+void
+limits_set(struct limits *limits, uint64_t most, uint64_t most_per_address)
+{
+	atomic_store(&limits->most, most);
+	atomic_store(&limits->most_per_address, most_per_address);
 }
 
 void
@@ -92,38 +110,48 @@ limits_clear(struct limits *limits)
 	}
 	free(limits->table);
 	pthread_mutex_destroy(&limits->lock);
-	*limits = (struct limits){0};
+	limits->table = NULL;
+	limits->n_buckets = limits->n_entries = 0;
 }
 
 bool
 limits_take(struct limits *limits)
 {
-	uint64_t now = atomic_load(&limits->active);
+	uint64_t most = atomic_load_explicit(&limits->most, memory_order_relaxed), now;
 
-	if (limits->most == 0)
+	/* Counted in any case: a reload may bring a limit. */
+	if (most == 0) {
+		limits_take_anyway(limits);
 		return true;
+	}
+	now = atomic_load(&limits->active);
 	do
-		if (now >= limits->most)
+		if (now >= most)
 			return false;
 	while (!atomic_compare_exchange_weak(&limits->active, &now, now + 1));
 	return true;
 }
 
 void
+limits_take_anyway(struct limits *limits)
+{
+	atomic_fetch_add(&limits->active, 1);
+}
+
+void
 limits_give(struct limits *limits)
 {
-	if (limits->most != 0)
-		atomic_fetch_sub(&limits->active, 1);
+	atomic_fetch_sub(&limits->active, 1);
 }
 
 bool
 limits_take_address(struct limits *limits, const struct net_address *peer)
 {
 	struct limits_entry **at, *entry;
-	uint64_t key[2];
+	uint64_t key[2], most = atomic_load(&limits->most_per_address);
 	bool taken = false;
 
-	if (limits->most_per_address == 0 || !key_of(peer, key))
+	if (!key_of(peer, key))
 		return true;
 	pthread_mutex_lock(&limits->lock);
 	at = find(limits, key);
@@ -134,7 +162,7 @@ limits_take_address(struct limits *limits, const struct net_address *peer)
 		if (++limits->n_entries > 2 * limits->n_buckets)
 			grow(limits);
 	}
-	if (entry != NULL && entry->count < limits->most_per_address) {
+	if (entry != NULL && (most == 0 || entry->count < most)) {
 		entry->count++;
 		taken = true;
 	}
@@ -148,7 +176,7 @@ limits_give_address(struct limits *limits, const struct net_address *peer)
 	struct limits_entry **at, *entry;
 	uint64_t key[2];
 
-	if (limits->most_per_address == 0 || !key_of(peer, key))
+	if (!key_of(peer, key))
 		return;
 	pthread_mutex_lock(&limits->lock);
 	at = find(limits, key);

@@ -2,6 +2,7 @@
  * listener: see listener.h.
  */
 #include <errno.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -24,18 +25,27 @@
 #define PAUSE_STEP 50
 #define PAUSE_MOST 500
 
+/* An address that goes: those who are connected already are still accepted, for so long. */
+#define LEAVE_AFTER 500 /* milliseconds */
+#define LEAVE_TRIES 20	/* where descriptors are short */
+
+static const struct timeval leave_after = {.tv_usec = LEAVE_AFTER * 1000};
+
+static void pause_accepting(struct listener *l, int error);
+
 static void
 acceptors(struct listener *l, bool on)
 {
+	unsigned worker = l->intake->worker->number;
 	size_t i;
 
-	for (i = 0; i < l->n_acceptors; i++) {
-		if (l->acceptors[i] == NULL)
-			continue;
-		if (on)
-			evconnlistener_enable(l->acceptors[i]);
-		else
-			evconnlistener_disable(l->acceptors[i]);
+	for (i = 0; i < l->n_sockets; i++) {
+		struct evconnlistener *acceptor = l->sockets[i]->acceptors[worker];
+
+		if (!on)
+			evconnlistener_disable(acceptor);
+		else if (evconnlistener_enable(acceptor) == -1)
+			pause_accepting(l, errno);
 	}
 }
 
@@ -54,33 +64,30 @@ listener_refuse(struct listener *l, enum refusal why, const struct net_address *
 	}
 }
 
-/* A place under max_connections is free again, perhaps for one that is parked. */
-static void
-give_place(struct listener *l)
-{
-	struct listener_group *group = l->group;
-	unsigned i;
-
-	limits_give(&group->limits);
-	if (atomic_load(&group->n_parked) == 0)
-		return;
-	for (i = 0; i < group->n_members; i++)
-		if (!atomic_exchange(&group->members[i]->place_posted, true))
-			inbox_post(&group->members[i]->intake->worker->inbox,
-				   &group->members[i]->place);
-}
-
 /* A place under max_connections is taken already. */
 static void
 admit(struct listener *l, int fd, const struct net_address *peer)
 {
-	if (!limits_take_address(&l->group->limits, peer)) {
+	if (l->config->max_connections_per_address != 0 &&
+	    !limits_take_address(l->group->limits, peer)) {
 		net_reset(fd);
-		give_place(l);
+		ledger_give_place(l->group->ledger);
 		listener_refuse(l, REFUSAL_ADDRESS_LIMIT, peer, "reset: max_connections_per_address is reached");
 		return;
 	}
 	connection_open(l, fd, peer);
+}
+
+/* There is a place for the one that waits. */
+static void
+unpark(struct listener *l)
+{
+	int fd = l->parked;
+
+	l->parked = -1;
+	atomic_fetch_sub(&l->group->ledger->n_parked, 1);
+	acceptors(l, true);
+	admit(l, fd, &l->parked_peer);
 }
 
 /* Holds an accepted connection until one of the others closes. */
@@ -90,14 +97,10 @@ park(struct listener *l, int fd, const struct net_address *peer)
 	acceptors(l, false);
 	l->parked = fd;
 	l->parked_peer = *peer;
-	atomic_fetch_add(&l->group->n_parked, 1);
+	atomic_fetch_add(&l->group->ledger->n_parked, 1);
 	/* A place may have become free between the look and the announcement. */
-	if (limits_take(&l->group->limits)) {
-		l->parked = -1;
-		atomic_fetch_sub(&l->group->n_parked, 1);
-		acceptors(l, true);
-		admit(l, fd, peer);
-	}
+	if (limits_take(l->group->limits))
+		unpark(l);
 }
 
 static void
@@ -112,20 +115,23 @@ listener_on_accept(struct evconnlistener *acceptor, evutil_socket_t fd, struct s
 	net_address_set(&peer, sa);
 	if (l->pause > 0)
 		l->pause--;
-	if (limits_take(&l->group->limits))
+	if (l->old) {
+		/* It had connected before its address went; there is nobody to wait for. */
+		limits_take_anyway(l->group->limits);
 		admit(l, fd, &peer);
-	else
+	} else if (limits_take(l->group->limits)) {
+		admit(l, fd, &peer);
+	} else {
 		park(l, fd, &peer);
+	}
 }
 
+/* Accepting failed: again in a while. */
 static void
-listener_on_error(struct evconnlistener *acceptor, void *arg)
+pause_accepting(struct listener *l, int error)
 {
-	struct listener *l = arg;
-	int error = EVUTIL_SOCKET_ERROR();
 	struct timeval tv;
 
-	(void)acceptor;
 	counter_add(&l->counters.accept_errors, 1);
 	if (l->pause < PAUSE_MOST)
 		l->pause += PAUSE_STEP;
@@ -133,7 +139,7 @@ listener_on_error(struct evconnlistener *acceptor, void *arg)
 	tv.tv_sec = l->pause / 1000;
 	tv.tv_usec = (suseconds_t)(l->pause % 1000) * 1000;
 	event_add(l->retry, &tv);
-	if (damper_pass(&l->accept_errors, clock_now()))
+	if (damper_pass(&l->seat->accept_errors, clock_now()))
 		log_event(LOG_LEVEL_ERROR, "accept-failed",
 			  "listener %s: cannot accept: %s; connections wait in the backlog%s",
 			  l->config->name, strerror(error),
@@ -141,6 +147,15 @@ listener_on_error(struct evconnlistener *acceptor, void *arg)
 					  : "");
 	else
 		intake_damped(l->intake);
+}
+
+static void
+listener_on_error(struct evconnlistener *acceptor, void *arg)
+{
+	int error = EVUTIL_SOCKET_ERROR();
+
+	(void)acceptor;
+	pause_accepting(arg, error);
 }
 
 static void
@@ -158,66 +173,12 @@ listener_on_retry(evutil_socket_t fd, short what, void *arg)
 static void
 listener_on_place(struct inbox_item *item)
 {
-	struct listener *l = (struct listener *)((char *)item - offsetof(struct listener, place));
-	int fd = l->parked;
+	struct seat *seat = (struct seat *)((char *)item - offsetof(struct seat, place));
+	struct listener *l = seat->listener;
 
-	(void)atomic_exchange(&l->place_posted, false); /* orders the look behind it */
-	if (fd == -1 || !limits_take(&l->group->limits))
-		return;
-	l->parked = -1;
-	atomic_fetch_sub(&l->group->n_parked, 1);
-	acceptors(l, true);
-	admit(l, fd, &l->parked_peer);
-}
-
-int
-listener_open(struct listener *l, struct intake *intake, struct listener_group *group, unsigned worker)
-{
-	struct event_base *base = intake->worker->base;
-	size_t i;
-
-	*l = (struct listener){
-		.config = group->config, .group = group, .intake = intake, .parked = -1};
-	l->place.run = listener_on_place;
-	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));
-	group->members[worker] = l;
-	l->retry = evtimer_new(base, listener_on_retry, l);
-	l->acceptors = calloc(group->sockets.count, sizeof(*l->acceptors));
-	if (l->retry == NULL || l->acceptors == NULL)
-		return -1;
-	for (i = 0; i < group->sockets.count; i++) {
-		struct socket *s = &group->sockets.items[i];
-		unsigned options = LEV_OPT_CLOSE_ON_EXEC;
-
-		if (!s->shared)
-			options |= LEV_OPT_CLOSE_ON_FREE;
-		l->acceptors[i] = evconnlistener_new(base, listener_on_accept, l, options, 0,
-						     s->fds[worker]);
-		if (l->acceptors[i] == NULL)
-			return -1;
-		l->n_acceptors++;
-		if (!s->shared)
-			s->fds[worker] = -1; /* the acceptor's now */
-		evconnlistener_set_error_cb(l->acceptors[i], listener_on_error);
-	}
-	return 0;
-}
-
-void
-listener_stop(struct listener *l)
-{
-	size_t i;
-
-	for (i = 0; i < l->n_acceptors; i++)
-		evconnlistener_free(l->acceptors[i]);
-	l->n_acceptors = 0;
-	event_del(l->retry);
-	if (l->parked != -1) {
-		net_reset(l->parked);
-		l->parked = -1;
-		atomic_fetch_sub(&l->group->n_parked, 1);
-		counter_add(&l->counters.connections_refused[REFUSAL_SHUTDOWN], 1);
-	}
+	(void)atomic_exchange(&seat->place_posted, false); /* orders the look behind it */
+	if (l != NULL && l->parked != -1 && limits_take(l->group->limits))
+		unpark(l);
 }
 
 static void
@@ -230,16 +191,185 @@ leave_landing(struct listener *l)
 	l->landing = NULL;
 }
 
+static void
+retire(struct listener *l)
+{
+	listener_sum_up(l);
+	listener_close(l);
+	inbox_post(l->intake->worker->parent, &l->retired); /* frees it */
+}
+
+/* Addresses that go are closed, and so that nobody is reset: all that is in the queue has
+ * been accepted by now, and no new ones were let into it for a while. */
+static void
+listener_on_leave(evutil_socket_t fd, short what, void *arg)
+{
+	struct listener *l = arg;
+
+	(void)fd;
+	(void)what;
+	if (event_pending(l->retry, EV_TIMEOUT, NULL) && l->patience > 0) {
+		l->patience--;
+		event_add(l->leave, &leave_after);
+		return;
+	}
+	listener_stop(l);
+	log_event(LOG_LEVEL_DEBUG, "listener-left", "listener %s: its sockets are closed",
+		  l->config->name);
+	if (l->n_connections == 0)
+		retire(l);
+}
+
+int
+listener_open(struct listener *l, struct intake *intake, struct listener_group *group,
+	      void (*retired)(struct inbox_item *item))
+{
+	struct event_base *base = intake->worker->base;
+	unsigned worker = intake->worker->number;
+	size_t i;
+
+	*l = (struct listener){
+		.config = group->config, .group = group, .intake = intake, .parked = -1};
+	l->retired.run = retired;
+	l->seat = &group->ledger->seats[worker];
+	l->seat->inbox = &intake->worker->inbox;
+	l->seat->place.run = listener_on_place;
+	l->dampers = l->seat->dampers;
+	l->refusals = l->seat->refusals;
+	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));
+	l->retry = evtimer_new(base, listener_on_retry, l);
+	l->leave = evtimer_new(base, listener_on_leave, l);
+	l->sockets = calloc(group->sockets.count, sizeof(struct socket *));
+	if (l->retry == NULL || l->leave == NULL || l->sockets == NULL)
+		return -1;
+	for (i = 0; i < group->sockets.count; i++) {
+		struct socket *s = group->sockets.items[i];
+
+		if (s->acceptors[worker] == NULL) {
+			/* Disabled it does not touch the base, which may be turning. */
+			s->acceptors[worker] = evconnlistener_new(base, listener_on_accept, l,
+				LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_DISABLED, 0, s->fds[worker]);
+			if (s->acceptors[worker] == NULL)
+				return -1;
+			evconnlistener_set_error_cb(s->acceptors[worker], listener_on_error);
+		}
+		l->sockets[l->n_sockets++] = s;
+	}
+	return 0;
+}
+
+void
+listener_yield(struct listener *l)
+{
+	size_t i, rest = 0;
+
+	l->old = true;
+	event_del(l->retry);
+	for (i = 0; i < l->n_sockets; i++)
+		if (l->sockets[i]->leaving)
+			l->sockets[rest++] = l->sockets[i];
+	l->n_sockets = rest;
+}
+
+void
+listener_take(struct listener *l)
+{
+	unsigned worker = l->intake->worker->number;
+	struct listener *before = l->seat->listener;
+	size_t i;
+
+	l->seat->listener = l;
+	l->next = l->intake->listeners;
+	l->previous = &l->intake->listeners;
+	if (l->next != NULL)
+		l->next->previous = &l->next;
+	l->intake->listeners = l;
+	for (i = 0; i < l->n_sockets; i++)
+		evconnlistener_set_cb(l->sockets[i]->acceptors[worker], listener_on_accept, l);
+	if (before != NULL && before->parked != -1) {
+		l->parked = before->parked;
+		l->parked_peer = before->parked_peer;
+		before->parked = -1;
+	}
+	acceptors(l, l->parked == -1);
+	/* There may be more places than there were. */
+	if (l->parked != -1 && limits_take(l->group->limits))
+		unpark(l);
+}
+
+void
+listener_leave(struct listener *l)
+{
+	unsigned worker = l->intake->worker->number;
+	size_t i;
+
+	if (l->seat->listener == l)
+		l->seat->listener = NULL; /* its name is gone */
+	for (i = 0; i < l->n_sockets; i++)
+		socket_deafen(l->sockets[i], worker);
+	acceptors(l, true);
+	if (l->parked != -1) {
+		limits_take_anyway(l->group->limits);
+		unpark(l);
+	}
+	/* What it keeps for reading is needed for its connections only, and then comes back. */
+	leave_landing(l);
+	chunk_pool_clear(&l->pool);
+	l->patience = LEAVE_TRIES;
+	if (l->n_sockets > 0)
+		event_add(l->leave, &leave_after);
+	else if (l->n_connections == 0)
+		retire(l);
+}
+
+void
+listener_gain(struct listener *l)
+{
+	l->n_connections++;
+}
+
+void
+listener_lose(struct listener *l)
+{
+	l->n_connections--;
+	if (l->n_connections == 0 && l->old && l->n_sockets == 0)
+		retire(l);
+}
+
+void
+listener_stop(struct listener *l)
+{
+	while (l->n_sockets > 0)
+		socket_release(l->sockets[--l->n_sockets], l->intake->worker->number);
+	event_del(l->retry);
+	event_del(l->leave);
+	if (l->parked != -1) {
+		net_reset(l->parked);
+		l->parked = -1;
+		atomic_fetch_sub(&l->group->ledger->n_parked, 1);
+		counter_add(&l->counters.connections_refused[REFUSAL_SHUTDOWN], 1);
+	}
+}
+
 void
 listener_close(struct listener *l)
 {
-	size_t i;
-
-	for (i = 0; i < l->n_acceptors; i++)
-		evconnlistener_free(l->acceptors[i]);
-	free(l->acceptors);
+	if (l->seat != NULL && l->seat->listener == l)
+		l->seat->listener = NULL;
+	if (l->previous != NULL) {
+		*l->previous = l->next;
+		if (l->next != NULL)
+			l->next->previous = l->previous;
+	}
+	l->previous = NULL;
 	if (l->retry != NULL)
 		event_free(l->retry);
+	if (l->leave != NULL)
+		event_free(l->leave);
+	l->retry = l->leave = NULL;
+	free(l->sockets);
+	l->sockets = NULL;
+	l->n_sockets = 0;
 	leave_landing(l);
 	chunk_pool_clear(&l->pool);
 }
@@ -270,8 +400,9 @@ listener_landing(struct listener *l, const void *bytes, size_t len)
 void
 listener_released(struct listener *l, const struct net_address *peer)
 {
-	limits_give_address(&l->group->limits, peer);
-	give_place(l);
+	if (l->config->max_connections_per_address != 0)
+		limits_give_address(l->group->limits, peer);
+	ledger_give_place(l->group->ledger);
 }
 
 void
@@ -290,7 +421,7 @@ listener_sum_up(struct listener *l)
 			log_event(LOG_LEVEL_WARNING, "connection-refused",
 				  "listener %s: %llu more connections refused", l->config->name,
 				  (unsigned long long)held);
-	if ((held = damper_sum(&l->accept_errors)) > 0)
+	if ((held = damper_sum(&l->seat->accept_errors)) > 0)
 		log_event(LOG_LEVEL_WARNING, "accept-failed",
 			  "listener %s: could not accept %llu more times", l->config->name,
 			  (unsigned long long)held);

@@ -4,6 +4,11 @@
  * A listener_group is the entry, shared by all workers; each worker has a
  * listener of its own in it, with its own sockets, counters and read memory.
  *
+ * With the next configuration another listener takes its seat and its sockets
+ * (listener_take).  The old one goes on until its last connection has ended, and
+ * accepts who had connected to an address that goes; then it tells the main thread
+ * that it has retired.
+ *
  * Out of descriptors, a listener stops accepting for a while instead of
  * spinning, and the connections wait in the backlog.  At max_connections each
  * worker holds at most one accepted connection unread, and the rest waits in
@@ -18,12 +23,12 @@
 #include "config/config.h"
 #include "intake/counters.h"
 #include "intake/damper.h"
-#include "intake/limits.h"
+#include "intake/ledger.h"
 #include "intake/socket.h"
 #include "message/chunk.h"
 
 struct event;
-struct evconnlistener;
+struct generation;
 struct intake;
 struct listener;
 struct sink;
@@ -31,47 +36,67 @@ struct sink;
 struct listener_group {
 	const struct config_listener *config;
 	struct socket_set sockets;
-	struct limits limits;
+	struct ledger *ledger;
+	struct limits *limits; /* the ledger's */
 	struct sink **deliver; /* config->deliver.count of them */
 	struct sink *incomplete;
 	char *spill_directory; /* where its large messages wait; owned */
 	mode_t spill_mode;
 	bool wants_local;          /* a sink records the local address */
-	struct listener **members; /* one a worker */
+	struct listener **members; /* one a worker; NULL: gone */
 	unsigned n_members;
-	_Atomic unsigned n_parked; /* members that hold a connection at max_connections */
+	struct generation *generation; /* what all this belongs to */
 };
 
 struct listener {
 	const struct config_listener *config;
 	struct listener_group *group;
 	struct intake *intake;
-	struct evconnlistener **acceptors;
-	size_t n_acceptors;
+	struct listener *next, **previous; /* of the intake */
+	struct seat *seat;
+	struct socket **sockets; /* that it accepts from, now */
+	size_t n_sockets;
 	struct event *retry;     /* accepts again after a pause */
+	struct event *leave;     /* closes what it still has of addresses that go */
 	unsigned pause;          /* milliseconds; grows while descriptors are short */
+	unsigned patience;       /* times that `leave` may be put off */
 	int parked;              /* an accepted descriptor that waits for a place; -1 */
 	struct net_address parked_peer;
-	struct inbox_item place; /* posted when a place may be free */
-	atomic_bool place_posted;
+	bool old;                /* another configuration is in force */
+	size_t n_connections;    /* that refer to it */
+	struct inbox_item retired; /* tells the main thread */
 	struct chunk_pool pool;
 	struct chunk *landing; /* what reads go into ... */
 	size_t landed;         /* ... from here on; what lies before is somebody's */
 	struct counters counters;
-	struct damper dampers[ENDED_COUNT];
-	struct damper refusals[REFUSAL_COUNT];
-	struct damper accept_errors;
+	struct damper *dampers;  /* the seat's */
+	struct damper *refusals;
 };
 
-/* Prepares a worker's part in a group.  Before the worker runs.  -1: no memory. */
+/* Prepares a worker's part in a group; all that its work needs is allocated here.  Main
+ * thread; it touches nothing that the worker has.  -1: no memory. */
 int listener_open(struct listener *listener, struct intake *intake, struct listener_group *group,
-		  unsigned worker);
+		  void (*retired)(struct inbox_item *item));
+
+/* It is of the configuration in force no more.  Before others take its sockets. */
+void listener_yield(struct listener *listener);
+
+/* It accepts from now on, from its sockets, which others may have had. */
+void listener_take(struct listener *listener);
+
+/* Others have taken what they want of it: it accepts who waits to be, lets its other
+ * sockets go and, without connections, retires. */
+void listener_leave(struct listener *listener);
 
 /* Accepts no more and closes its sockets.  Its connections go on. */
 void listener_stop(struct listener *listener);
 
-/* Frees it, once its connections are gone. */
+/* Gives up all that is its worker's, once its connections are gone. */
 void listener_close(struct listener *listener);
+
+/* A connection more, or one fewer; the last one of an old listener lets it retire. */
+void listener_gain(struct listener *listener);
+void listener_lose(struct listener *listener);
 
 /* A chunk to read into that nobody else refers to.  It begins with the given bytes, which
  * may lie in the one that it replaces.  NULL: no memory. */

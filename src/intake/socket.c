@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -18,9 +19,23 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <event2/listener.h>
+
 #include "base/log.h"
 #include "base/net.h"
 #include "intake/socket.h"
+
+static void
+socket_unlink(struct socket *s)
+{
+	struct stat st;
+
+	if (s->unlink_path != NULL && lstat(s->unlink_path, &st) == 0 &&
+	    st.st_dev == s->device && st.st_ino == s->inode)
+		unlink(s->unlink_path);
+	free(s->unlink_path);
+	s->unlink_path = NULL;
+}
 
 static int
 complain(const struct config_listener *listener, const char *text, const char *what)
@@ -39,51 +54,163 @@ complain(const struct config_listener *listener, const char *text, const char *w
 	return error == EACCES || error == EPERM ? EX_NOPERM : EX_OSERR;
 }
 
-static struct socket *
-socket_set_add(struct socket_set *set)
+static void
+socket_free(struct sockets *all, struct socket *s)
 {
-	struct socket *items = realloc(set->items, (set->count + 1) * sizeof(*items));
-	struct socket *socket;
-	unsigned i;
+	struct socket **at = &all->first;
+	unsigned w;
+
+	while (*at != s)
+		at = &(*at)->next;
+	*at = s->next;
+	for (w = 0; w < all->n_workers; w++)
+		socket_release(s, w);
+	socket_unlink(s);
+	free(s->fds);
+	free(s->acceptors);
+	free(s->listener);
+	free(s);
+}
+
+/* What the set has from now on. */
+static int
+socket_set_add(struct sockets *all, struct socket_set *set, struct socket *socket)
+{
+	struct socket **items = realloc(set->items, (set->count + 1) * sizeof(struct socket *));
 
 	if (items == NULL)
-		return NULL;
+		return -1;
 	set->items = items;
-	socket = &items[set->count];
-	*socket = (struct socket){0};
-	socket->fds = malloc(set->n_workers * sizeof(int));
-	if (socket->fds == NULL)
+	set->items[set->count++] = socket;
+	socket->references++;
+	socket->round = all->round;
+	return 0;
+}
+
+static struct socket *
+socket_new(struct sockets *all, struct socket_set *set, const struct config_listener *listener)
+{
+	struct socket *s = calloc(1, sizeof(*s));
+	unsigned i;
+
+	if (s == NULL)
 		return NULL;
-	for (i = 0; i < set->n_workers; i++)
-		socket->fds[i] = -1;
-	set->count++;
-	return socket;
+	s->next = all->first;
+	all->first = s;
+	s->keepalive = listener->keepalive;
+	s->nodelay = listener->reply != CONFIG_REPLY_NONE;
+	s->listener = strdup(listener->name);
+	s->fds = malloc(all->n_workers * sizeof(int));
+	s->acceptors = calloc(all->n_workers, sizeof(struct evconnlistener *));
+	for (i = 0; s->fds != NULL && i < all->n_workers; i++)
+		s->fds[i] = -1;
+	if (s->fds == NULL || s->acceptors == NULL || s->listener == NULL ||
+	    socket_set_add(all, set, s) == -1) {
+		socket_free(all, s);
+		return NULL;
+	}
+	return s;
 }
 
 static int
-set_option(int fd, int level, int option)
+set_option(int fd, int level, int option, int value)
 {
-	int on = 1;
+	return setsockopt(fd, level, option, &value, sizeof(value));
+}
 
-	return setsockopt(fd, level, option, &on, sizeof(on));
+static in_port_t
+port_of(const struct sockaddr_storage *address)
+{
+	return address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+					      : ((const struct sockaddr_in *)address)->sin_port;
+}
+
+/* Whether the addresses are the same but for the port. */
+static bool
+same_host(const struct sockaddr_storage *a, const struct sockaddr_storage *b)
+{
+	const struct sockaddr_in6 *a6 = (const struct sockaddr_in6 *)a;
+	const struct sockaddr_in6 *b6 = (const struct sockaddr_in6 *)b;
+
+	if (a->ss_family != b->ss_family)
+		return false;
+	if (a->ss_family == AF_INET)
+		return ((const struct sockaddr_in *)a)->sin_addr.s_addr ==
+		       ((const struct sockaddr_in *)b)->sin_addr.s_addr;
+	return memcmp(&a6->sin6_addr, &b6->sin6_addr, sizeof(a6->sin6_addr)) == 0 &&
+	       a6->sin6_scope_id == b6->sin6_scope_id;
+}
+
+static bool
+is_wildcard(const struct sockaddr_storage *address)
+{
+	if (address->ss_family == AF_INET)
+		return ((const struct sockaddr_in *)address)->sin_addr.s_addr == INADDR_ANY;
+	return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)address)->sin6_addr);
+}
+
+/* The socket of this address that is there already and that nobody has taken in this
+ * round.  A listener that leaves the port to the kernel gets what it got before. */
+static struct socket *
+find_inet(const struct sockets *all, const struct config_listener *listener,
+	  const struct sockaddr_storage *address)
+{
+	struct socket *s;
+
+	for (s = all->first; s != NULL; s = s->next) {
+		if (s->leaving || s->round == all->round || !same_host(&s->address, address))
+			continue;
+		if (port_of(address) != 0 ? port_of(&s->address) == port_of(address)
+					  : s->any_port && strcmp(s->listener, listener->name) == 0)
+			return s;
+	}
+	return NULL;
+}
+
+static struct socket *
+find_unix(const struct sockets *all, const char *path)
+{
+	struct socket *s;
+
+	for (s = all->first; s != NULL; s = s->next)
+		if (!s->leaving && s->round != all->round && s->address.ss_family == AF_UNIX &&
+		    strcmp(s->text + strlen("unix:"), path) == 0)
+			return s;
+	return NULL;
+}
+
+/* Whether a socket of ours that is about to go stands in the way: "*" before an address
+ * of the same port, or the other way round. */
+static bool
+is_in_the_way(const struct sockets *all, const struct sockaddr_storage *address)
+{
+	const struct socket *s;
+
+	for (s = all->first; s != NULL; s = s->next)
+		if (s->round != all->round && s->address.ss_family == address->ss_family &&
+		    port_of(&s->address) == port_of(address) &&
+		    (same_host(&s->address, address) || is_wildcard(&s->address) ||
+		     is_wildcard(address)))
+			return true;
+	return false;
 }
 
 /* One more bound socket for an address; the first one fixes the port. */
 static int
-bind_one(struct socket *s, const struct config_listener *listener, bool first)
+bind_one(struct socket *s, bool first)
 {
 	int fd = socket(s->address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd == -1)
 		return -1;
 	/* Options that accepted sockets inherit on Linux save a call for each. */
-	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR) == -1 ||
-	    (listener->keepalive && set_option(fd, SOL_SOCKET, SO_KEEPALIVE) == -1) ||
-	    (listener->reply != CONFIG_REPLY_NONE && set_option(fd, IPPROTO_TCP, TCP_NODELAY) == -1) ||
-	    (s->address.ss_family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY) == -1) ||
-	    (!first && set_option(fd, SOL_SOCKET, SO_REUSEPORT) == -1) ||
+	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == -1 ||
+	    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
+	    (s->nodelay && set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) == -1) ||
+	    (s->address.ss_family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == -1) ||
+	    (!first && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) == -1) ||
 	    bind(fd, (struct sockaddr *)&s->address, s->address_len) == -1 ||
-	    (first && set_option(fd, SOL_SOCKET, SO_REUSEPORT) == -1) ||
+	    (first && set_option(fd, SOL_SOCKET, SO_REUSEPORT, 1) == -1) ||
 	    getsockname(fd, (struct sockaddr *)&s->address, &s->address_len) == -1) {
 		int error = errno;
 
@@ -97,24 +224,29 @@ bind_one(struct socket *s, const struct config_listener *listener, bool first)
 /* Binds one internet address for all workers.  With optional, an address family
  * that this machine lacks is passed over (returns -1). */
 static int
-open_inet(struct socket_set *set, const struct config_listener *listener, const struct sockaddr *address,
-	  socklen_t len, bool optional)
+open_inet(struct sockets *all, struct socket_set *set, const struct config_listener *listener,
+	  const struct sockaddr_storage *address, socklen_t len, bool optional)
 {
-	struct socket *s = socket_set_add(set);
+	struct socket *s = find_inet(all, listener, address);
+	bool alone;
 	unsigned i;
 
-	if (s == NULL)
+	if (s != NULL && socket_set_add(all, set, s) == 0)
+		return 0;
+	if (s != NULL || (s = socket_new(all, set, listener)) == NULL)
 		return complain(listener, "its addresses", "remember");
 	memcpy(&s->address, address, len);
 	s->address_len = len;
-	for (i = 0; i < set->n_workers; i++) {
-		s->fds[i] = bind_one(s, listener, i == 0);
+	s->any_port = listener->port == 0;
+	alone = port_of(address) == 0 || !is_in_the_way(all, address);
+	for (i = 0; i < all->n_workers; i++) {
+		s->fds[i] = bind_one(s, i == 0 && alone);
 		net_sockaddr_text((struct sockaddr *)&s->address, s->text, sizeof(s->text));
 		if (s->fds[i] != -1)
 			continue;
 		if (optional && i == 0 && (errno == EAFNOSUPPORT || errno == EADDRNOTAVAIL)) {
-			free(s->fds);
 			set->count--;
+			socket_free(all, s);
 			return -1;
 		}
 		return complain(listener, s->text, "bind");
@@ -123,17 +255,21 @@ open_inet(struct socket_set *set, const struct config_listener *listener, const 
 }
 
 static int
-open_unix(struct socket_set *set, const struct config_listener *listener, const char *path)
+open_unix(struct sockets *all, struct socket_set *set, const struct config_listener *listener,
+	  const char *path)
 {
-	struct socket *s = socket_set_add(set);
+	struct socket *s = find_unix(all, path);
 	struct sockaddr_un *un;
 	struct stat st;
 	int probe;
 	unsigned i;
 
-	if (s == NULL)
+	if (s != NULL && socket_set_add(all, set, s) == 0)
+		return 0;
+	if (s != NULL || (s = socket_new(all, set, listener)) == NULL)
 		return complain(listener, "its addresses", "remember");
 	s->shared = true;
+	atomic_init(&s->holders, 1);
 	un = (struct sockaddr_un *)&s->address;
 	un->sun_family = AF_UNIX;
 	snprintf(un->sun_path, sizeof(un->sun_path), "%s", path);
@@ -154,8 +290,9 @@ open_unix(struct socket_set *set, const struct config_listener *listener, const 
 	s->fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (s->fds[0] == -1 || bind(s->fds[0], (struct sockaddr *)un, s->address_len) == -1)
 		return complain(listener, s->text, "bind");
-	for (i = 1; i < set->n_workers; i++)
+	for (i = 1; i < all->n_workers; i++)
 		s->fds[i] = s->fds[0];
+	atomic_store(&s->holders, all->n_workers);
 	s->unlink_path = strdup(path);
 	if (s->unlink_path == NULL || chmod(path, 0666) == -1 || lstat(path, &st) == -1)
 		return complain(listener, s->text, "prepare");
@@ -203,7 +340,8 @@ parse_address(const char *text, struct sockaddr_storage *address)
 
 /* Both families of "*" or "localhost", on one port even when the kernel picks it. */
 static int
-open_both(struct socket_set *set, const struct config_listener *listener, const char *v4, const char *v6)
+open_both(struct sockets *all, struct socket_set *set, const struct config_listener *listener,
+	  const char *v4, const char *v6)
 {
 	struct sockaddr_storage address;
 	socklen_t len = parse_address(v6, &address);
@@ -211,83 +349,168 @@ open_both(struct socket_set *set, const struct config_listener *listener, const 
 	bool has_v6;
 
 	set_port(&address, port);
-	code = open_inet(set, listener, (struct sockaddr *)&address, len, true);
+	code = open_inet(all, set, listener, &address, len, true);
 	if (code > 0)
 		return code;
 	has_v6 = code == 0;
 	if (has_v6)
-		port = ntohs(((struct sockaddr_in6 *)&set->items[set->count - 1].address)->sin6_port);
+		port = ntohs(port_of(&set->items[set->count - 1]->address));
 	len = parse_address(v4, &address);
 	set_port(&address, port);
-	code = open_inet(set, listener, (struct sockaddr *)&address, len, has_v6);
+	code = open_inet(all, set, listener, &address, len, has_v6);
 	return code == -1 ? 0 : code;
 }
 
 int
-socket_set_open(struct socket_set *set, const struct config_listener *listener, unsigned n_workers)
+socket_set_open(struct sockets *all, struct socket_set *set, const struct config_listener *listener)
 {
 	struct sockaddr_storage address;
 	socklen_t len;
 	size_t i;
 	int code;
 
-	*set = (struct socket_set){.n_workers = n_workers};
 	for (i = 0; i < listener->address.count; i++) {
 		const char *text = listener->address.items[i];
 
 		if (strncmp(text, "unix:", 5) == 0) {
-			code = open_unix(set, listener, text + 5);
+			code = open_unix(all, set, listener, text + 5);
 		} else if (strcmp(text, "*") == 0) {
-			code = open_both(set, listener, "0.0.0.0", "::");
+			code = open_both(all, set, listener, "0.0.0.0", "::");
 		} else if (strcmp(text, "localhost") == 0) {
-			code = open_both(set, listener, "127.0.0.1", "::1");
+			code = open_both(all, set, listener, "127.0.0.1", "::1");
 		} else if ((len = parse_address(text, &address)) != 0) {
 			set_port(&address, listener->port);
-			code = open_inet(set, listener, (struct sockaddr *)&address, len, false);
+			code = open_inet(all, set, listener, &address, len, false);
 		} else {
 			errno = EINVAL;
 			code = complain(listener, text, "understand");
 		}
-		if (code != 0) {
-			socket_set_close(set);
+		if (code != 0)
 			return code;
-		}
 	}
+	return 0;
+}
+
+static int
+listen_on(struct socket *s, unsigned n_workers, int backlog)
+{
+	unsigned w;
+
+	for (w = 0; w < (s->shared ? 1 : n_workers); w++)
+		if (listen(s->fds[w], backlog) == -1)
+			return -1;
+	s->backlog = backlog;
 	return 0;
 }
 
 int
-socket_set_listen(struct socket_set *set, const struct config_listener *listener)
+socket_set_listen(struct sockets *all, struct socket_set *set, const struct config_listener *listener)
 {
 	size_t i;
-	unsigned w;
 
 	for (i = 0; i < set->count; i++)
-		for (w = 0; w < (set->items[i].shared ? 1 : set->n_workers); w++)
-			if (listen(set->items[i].fds[w], listener->backlog) == -1)
-				return complain(listener, set->items[i].text, "listen on");
+		if (set->items[i]->backlog == 0 &&
+		    listen_on(set->items[i], all->n_workers, listener->backlog) == -1)
+			return complain(listener, set->items[i]->text, "listen on");
 	return 0;
 }
 
-void
-socket_set_close(struct socket_set *set)
+static int
+adjust(struct sockets *all, struct socket *s, const struct config_listener *listener)
 {
-	struct stat st;
-	size_t i;
+	bool nodelay = listener->reply != CONFIG_REPLY_NONE;
+	int result = 0;
 	unsigned w;
+	char *name;
 
-	for (i = 0; i < set->count; i++) {
-		struct socket *s = &set->items[i];
-
-		for (w = 0; w < (s->shared ? 1 : set->n_workers); w++)
-			if (s->fds[w] != -1)
-				close(s->fds[w]);
-		if (s->unlink_path != NULL && lstat(s->unlink_path, &st) == 0 &&
-		    st.st_dev == s->device && st.st_ino == s->inode)
-			unlink(s->unlink_path);
-		free(s->unlink_path);
-		free(s->fds);
+	if (strcmp(s->listener, listener->name) != 0 && (name = strdup(listener->name)) != NULL) {
+		free(s->listener);
+		s->listener = name;
+		s->announced = false;
 	}
+
+	if (s->backlog != listener->backlog)
+		result |= listen_on(s, all->n_workers, listener->backlog);
+	for (w = 0; w < (s->shared ? 1 : all->n_workers); w++) {
+		if (s->keepalive != listener->keepalive)
+			result |= set_option(s->fds[w], SOL_SOCKET, SO_KEEPALIVE,
+					     listener->keepalive);
+		if (s->nodelay != nodelay && !s->shared)
+			result |= set_option(s->fds[w], IPPROTO_TCP, TCP_NODELAY, nodelay);
+	}
+	s->keepalive = listener->keepalive;
+	s->nodelay = nodelay;
+	return result;
+}
+
+void
+socket_set_adjust(struct sockets *all, struct socket_set *set, const struct config_listener *listener)
+{
+	size_t i;
+
+	for (i = 0; i < set->count; i++)
+		if (adjust(all, set->items[i], listener) != 0)
+			log_event(LOG_LEVEL_WARNING, "listen-failed",
+				  "listener %s: cannot change the backlog or options of %s: %s; it "
+				  "goes on with those that it had",
+				  listener->name, set->items[i]->text, strerror(errno));
+}
+
+void
+socket_set_close(struct sockets *all, struct socket_set *set)
+{
+	size_t i;
+
+	for (i = 0; i < set->count; i++)
+		if (--set->items[i]->references == 0)
+			socket_free(all, set->items[i]);
 	free(set->items);
 	*set = (struct socket_set){0};
+}
+
+void
+sockets_leave(struct sockets *all)
+{
+	struct socket *s;
+
+	for (s = all->first; s != NULL; s = s->next) {
+		if (s->leaving || s->round == all->round)
+			continue;
+		s->leaving = true;
+		socket_unlink(s);
+	}
+}
+
+void
+socket_deafen(struct socket *s, unsigned worker)
+{
+	/* A TCP header's flags are its byte 13; 2 is SYN. */
+	static struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+		BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 2, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+	};
+	const struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+
+	/* Somebody else may hold a shared one and go on listening. */
+	if (s->shared || s->fds[worker] == -1)
+		return;
+	if (setsockopt(s->fds[worker], SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) == -1)
+		log_event(LOG_LEVEL_DEBUG, "listener-left", "%s: no filter: %s", s->text,
+			  strerror(errno)); /* a client may be reset, then */
+}
+
+void
+socket_release(struct socket *s, unsigned worker)
+{
+	if (s->acceptors != NULL && s->acceptors[worker] != NULL)
+		evconnlistener_free(s->acceptors[worker]);
+	if (s->acceptors != NULL)
+		s->acceptors[worker] = NULL;
+	if (s->fds == NULL || s->fds[worker] == -1)
+		return;
+	if (!s->shared || atomic_fetch_sub(&s->holders, 1) == 1)
+		close(s->fds[worker]);
+	s->fds[worker] = -1;
 }

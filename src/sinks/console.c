@@ -3,6 +3,7 @@
  *
  * One writer thread, so that a terminal or pipe that stops reading stalls
  * nobody else; what waits for it is bounded by max_in_flight and memory_limit.
+ * Sinks of this kind (an old one and a new one, after a reload) share the writer.
  * A message is accepted once written.  When the reader is gone (EPIPE), or the
  * time for a stop is over while standard output is full, messages fail with
  * RETRY unavailable or RETRY shutdown.
@@ -27,6 +28,8 @@
 #include "sinks/queue.h"
 
 struct console {
+	unsigned users; /* sinks; the main thread's */
+	struct sink_trouble trouble;
 	struct queue queue;
 	struct output output;
 	pthread_t thread;
@@ -36,6 +39,8 @@ struct console {
 	int wake;    /* eventfd: hurry */
 	bool hurried; /* the writer's own memory of it */
 };
+
+static struct console *the_console; /* main thread */
 
 /* Standard output without blocking, so that the writer can be told to stop.  A
  * flag set on the shared description would change the shell's terminal too, so
@@ -89,8 +94,7 @@ console_wait(struct output *output)
 static void *
 console_run(void *arg)
 {
-	struct sink *sink = arg;
-	struct console *console = sink->state;
+	struct console *console = arg;
 	struct output *output = &console->output;
 	struct delivery *first, *delivery, *next;
 	bool reopen, closed = false;
@@ -101,14 +105,15 @@ console_run(void *arg)
 			continue;
 		output_reset(output, console->fd);
 		for (delivery = first; delivery != NULL; delivery = delivery->next)
-			if (format_batch((enum format)sink->config->format, delivery->batch, output) == -1)
+			if (format_batch((enum format)delivery->sink->config->format,
+					 delivery->batch, output) == -1)
 				break;
 		if (delivery != NULL && output->error == 0)
 			output->error = errno; /* a message could not be read back */
 		if (output_flush(output) == 0)
-			sink_well(sink);
+			sink_well(first->sink);
 		else if (!console->hurried)
-			sink_failing(sink, "standard output", errno);
+			sink_failing(first->sink, "standard output", errno);
 		/* All or none of a group: what of it has reached the reader cannot be
 		 * told apart once a write has failed. */
 		inbox_hold();
@@ -126,11 +131,18 @@ console_run(void *arg)
 static int
 console_open(struct sink *sink)
 {
-	struct console *console = memory_alloc(sizeof(*console));
+	struct console *console = the_console;
 
+	if (console != NULL) {
+		console->users++;
+		sink->state = console;
+		sink->trouble = &console->trouble;
+		return 0;
+	}
+	console = memory_alloc(sizeof(*console));
 	if (console == NULL)
 		goto no_memory;
-	*console = (struct console){.wake = -1};
+	*console = (struct console){.users = 1, .wake = -1};
 	if (queue_init(&console->queue) == -1) {
 		memory_free(console);
 		goto no_memory;
@@ -148,7 +160,9 @@ console_open(struct sink *sink)
 	}
 	console->output.wait = console_wait;
 	console->output.wait_arg = console;
-	sink->state = console;
+	pthread_mutex_init(&console->trouble.lock, NULL); /* cannot fail with no attributes */
+	sink->state = the_console = console;
+	sink->trouble = &console->trouble;
 	return 0;
 no_memory:
 	log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s", sink->config->name, strerror(errno));
@@ -159,8 +173,11 @@ static int
 console_start(struct sink *sink)
 {
 	struct console *console = sink->state;
-	int code = sink_start_thread(sink, &console->thread, console_run, sink);
+	int code;
 
+	if (console->started)
+		return 0;
+	code = sink_start_thread(sink, &console->thread, console_run, console);
 	console->started = code == 0;
 	return code;
 }
@@ -189,6 +206,9 @@ console_close(struct sink *sink)
 {
 	struct console *console = sink->state;
 
+	if (--console->users > 0)
+		return;
+	the_console = NULL;
 	if (console->started) {
 		queue_close(&console->queue);
 		pthread_join(console->thread, NULL);
@@ -198,6 +218,7 @@ console_close(struct sink *sink)
 		close(console->fd);
 	close(console->wake);
 	queue_clear(&console->queue);
+	pthread_mutex_destroy(&console->trouble.lock);
 	memory_free(console);
 }
 

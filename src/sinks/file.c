@@ -14,19 +14,20 @@
  * else is written; it is tried again with each group, and once a second when
  * nobody sends.
  *
+ * Sinks of one file share its writer: after a reload the old connections' sink and
+ * the new ones' are two, with formats of their own.  What concerns the file itself
+ * (path, mode) goes by the sink that was opened last.
+ *
  * A target that is no regular file (a FIFO, a device, a pipe behind
  * /dev/stdout) is written to without waiting for ever, and neither synced nor
  * cut.  A FIFO that nobody reads is unavailable until somebody does.
  */
 #include <errno.h>
-#include <libgen.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/xattr.h>
 #include <sysexits.h>
 
 #include "base/fault.h"
@@ -39,174 +40,57 @@
 
 #define GROUP_BYTES 8388608 /* of messages; then the group is committed */
 #define TRY_AFTER 1000	    /* milliseconds between two looks at a file in trouble */
-#define CLOSED_MARK "user.cistern.closed"
 
-struct target {
-	int fd;
-	bool regular;
-	dev_t device;
-	ino_t inode;
+struct file_user {
+	struct file_user *next;
+	struct file *file;
+	struct sink *sink;
 };
 
 struct file {
+	struct file *next;       /* of all; the main thread's, as the users */
+	struct file_user *users; /* the newest first */
+	pthread_mutex_t lock;    /* of these: */
+	const struct config_sink *config; /* the newest user's */
+	struct config *reference;
+	dev_t device; /* of the target, as far as it is a regular file */
+	ino_t inode;
+	struct sink_trouble trouble;
 	struct queue queue;
 	struct output output;
-	struct target target; /* fd -1: a FIFO that nobody reads */
+	struct file_target target; /* fd -1: a FIFO that nobody reads */
 	off_t good;  /* where the file's last whole record ends, while torn */
 	bool torn;   /* something may follow that */
+	bool synced; /* some of its records are to be safe */
 	pthread_t thread;
 	bool started;
 	int wake; /* eventfd: hurry */
 	bool hurried;
 };
 
-static int
-sync_parent(const char *path)
-{
-	char copy[PATH_MAX];
-	int fd, result, error;
+static struct file *files; /* main thread */
 
-	if (strlen(path) >= sizeof(copy)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	strcpy(copy, path);
-	fd = fault_open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd == -1)
-		return -1;
-	result = fault_fsync(fd);
-	error = errno;
-	fault_close(fd); /* a directory has nothing to lose */
-	errno = error;
-	return result;
+/* The settings that go for the file, and a reference that keeps them. */
+static const struct config_sink *
+file_settings(struct file *file, struct config **reference)
+{
+	const struct config_sink *config;
+
+	pthread_mutex_lock(&file->lock);
+	config = file->config;
+	*reference = config_ref(file->reference);
+	pthread_mutex_unlock(&file->lock);
+	return config;
 }
 
-/* raw: whether its last record is whole cannot be seen, only whether the file was
- * closed in order. */
+/* What the target is, for those who look for it. */
 static void
-report_raw(struct sink *sink, int fd, off_t len)
+file_identify(struct file *file)
 {
-	uint64_t closed = 0;
-
-	if (len == 0)
-		return;
-	if (fgetxattr(fd, CLOSED_MARK, &closed, sizeof(closed)) == sizeof(closed) &&
-	    closed == (uint64_t)len)
-		return;
-	log_event(LOG_LEVEL_WARNING, "file-tail",
-		  "sink %s: %s was not closed in order: of its %lld bytes, those after the first "
-		  "%llu may end with part of a record that was never acknowledged",
-		  sink->config->name, sink->config->path, (long long)len,
-		  (unsigned long long)(closed <= (uint64_t)len ? closed : 0));
-}
-
-/* Cuts off a record that a crash tore.  0, or -1 with errno. */
-static int
-cut_tail(struct sink *sink, int fd, off_t len)
-{
-	const struct config_sink *config = sink->config;
-	enum format format = (enum format)config->format;
-	bool ours;
-	off_t good;
-
-	if (format == FORMAT_RAW) {
-		report_raw(sink, fd, len);
-		return 0;
-	}
-	good = file_tail_find(fd, len, format, &ours);
-	if (good == -1)
-		return -1;
-	if (good == len)
-		return 0;
-	if (!ours) {
-		/* Somebody else's: ours begin on a line of their own. */
-		log_event(LOG_LEVEL_WARNING, "file-tail",
-			  "sink %s: %s does not end in a newline, and its last %lld bytes are no "
-			  "record of format %s; they stay",
-			  config->name, config->path, (long long)(len - good), format_name(format));
-		return fault_write(fd, "\n", 1) == 1 ? 0 : -1;
-	}
-	if (file_tail_mend(fd, good, config->sync) == -1)
-		return -1;
-	log_event(LOG_LEVEL_WARNING, "file-tail",
-		  "sink %s: %s ended in a torn record; its %lld bytes, never acknowledged, are cut off",
-		  config->name, config->path, (long long)(len - good));
-	return 0;
-}
-
-/* Opens without waiting for anybody; *created: it was not there. */
-static int
-open_path(const struct config_sink *config, bool *created)
-{
-	int flags = O_RDWR | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, fd;
-	struct stat st;
-
-	*created = false;
-	/* A FIFO opened for reading too would have a reader always. */
-	if (stat(config->path, &st) == 0 && !S_ISREG(st.st_mode))
-		return fault_open(config->path, (flags & ~O_ACCMODE) | O_WRONLY, 0);
-	fd = fault_open(config->path, flags | O_CREAT | O_EXCL, 0600);
-	if (fd != -1) {
-		*created = true;
-		return fd;
-	}
-	return errno == EEXIST ? fault_open(config->path, flags, 0) : -1;
-}
-
-/* Opens the target; one that is open already (old, same file) is not looked at again.
- * -1: errno; nothing is left open. */
-static int
-target_open(struct sink *sink, struct target *target, const struct target *old)
-{
-	const struct config_sink *config = sink->config;
-	struct stat st;
-	bool created;
-	int error;
-
-	target->fd = open_path(config, &created);
-	if (target->fd == -1)
-		return -1;
-	if (created && fault_fchmod(target->fd, config->mode) == -1)
-		goto fail;
-	if (fault_fstat(target->fd, &st) == -1)
-		goto fail;
-	target->regular = S_ISREG(st.st_mode);
-	target->device = st.st_dev;
-	target->inode = st.st_ino;
-	if (created && config->sync && sync_parent(config->path) == -1)
-		goto fail;
-	if (old != NULL && old->fd != -1 && old->device == st.st_dev && old->inode == st.st_ino)
-		return 0;
-	if (target->regular && cut_tail(sink, target->fd, st.st_size) == -1)
-		goto fail;
-	return 0;
-fail:
-	error = errno != 0 ? errno : EIO;
-	fault_close(target->fd);
-	target->fd = -1;
-	errno = error;
-	return -1;
-}
-
-static void
-target_close(struct sink *sink, struct target *target)
-{
-	struct stat st;
-	uint64_t len;
-
-	if (target->fd == -1)
-		return;
-	/* For report_raw; a filesystem without attributes goes without. */
-	if (target->regular && sink->config->format == FORMAT_RAW &&
-	    fault_fstat(target->fd, &st) == 0) {
-		len = (uint64_t)st.st_size;
-		(void)fsetxattr(target->fd, CLOSED_MARK, &len, sizeof(len), 0);
-	}
-	/* With sync all that was acknowledged is safe already. */
-	if (fault_close(target->fd) == -1)
-		log_event(LOG_LEVEL_ERROR, "sink-close", "sink %s: %s: %s", sink->config->name,
-			  sink->config->path, strerror(errno));
-	target->fd = -1;
+	pthread_mutex_lock(&file->lock);
+	file->device = file->target.regular ? file->target.device : 0;
+	file->inode = file->target.regular ? file->target.inode : 0;
+	pthread_mutex_unlock(&file->lock);
 }
 
 /* The descriptor (no regular file) is full: waits for it, or for the order to hurry. */
@@ -237,11 +121,11 @@ file_wait(struct output *output)
 
 /* Cuts off what a group that failed may have left; not at once possible: later. */
 static int
-file_mend(struct sink *sink, struct file *file)
+file_mend(struct file *file)
 {
 	if (!file->torn)
 		return 0;
-	if (file_tail_mend(file->target.fd, file->good, sink->config->sync) == -1)
+	if (file_tail_mend(file->target.fd, file->good, file->synced) == -1)
 		return -1;
 	file->torn = false;
 	return 0;
@@ -249,15 +133,18 @@ file_mend(struct sink *sink, struct file *file)
 
 /* Something to write to, at a whole record's end. */
 static int
-file_ready(struct sink *sink, struct file *file)
+file_ready(const struct config_sink *config, struct file *file)
 {
 	struct stat st;
 
-	if (file->target.fd == -1 && target_open(sink, &file->target, NULL) == -1)
-		return -1;
+	if (file->target.fd == -1) {
+		if (file_target_open(config, &file->target, NULL) == -1)
+			return -1;
+		file_identify(file);
+	}
 	if (!file->target.regular)
 		return 0;
-	if (file_mend(sink, file) == -1)
+	if (file_mend(file) == -1)
 		return -1;
 	/* Asked each time: others may truncate it (logrotate's copytruncate). */
 	if (fault_fstat(file->target.fd, &st) == -1)
@@ -267,87 +154,94 @@ file_ready(struct sink *sink, struct file *file)
 }
 
 static void
-file_reopen(struct sink *sink, struct file *file)
+file_reopen(const struct config_sink *config, struct file *file)
 {
-	struct target fresh;
+	struct file_target fresh;
 
-	if (target_open(sink, &fresh, &file->target) == -1) {
-		log_event(LOG_LEVEL_ERROR, "sink-reopen", "sink %s: %s: %s; %s", sink->config->name,
-			  sink->config->path, strerror(errno),
+	if (file_target_open(config, &fresh, &file->target) == -1) {
+		log_event(LOG_LEVEL_ERROR, "sink-reopen", "sink %s: %s: %s; %s", config->name,
+			  config->path, strerror(errno),
 			  file->target.fd != -1 ? "the file that was open stays in use"
 						: "tried again with the next message");
 		return;
 	}
 	/* A torn end stays torn only in a file that cannot be written to. */
 	if (file->torn && (file->target.device != fresh.device || file->target.inode != fresh.inode)) {
-		if (file_mend(sink, file) == -1)
+		if (file_mend(file) == -1)
 			log_event(LOG_LEVEL_ERROR, "file-tail",
 				  "sink %s: the old file of %s may end with messages that were "
-				  "refused, after %lld bytes: %s", sink->config->name,
-				  sink->config->path, (long long)file->good, strerror(errno));
+				  "refused, after %lld bytes: %s", config->name,
+				  config->path, (long long)file->good, strerror(errno));
 		file->torn = false;
 	}
-	target_close(sink, &file->target);
+	file_target_close(config, &file->target);
 	file->target = fresh;
-	log_event(LOG_LEVEL_INFO, "sink-reopen", "sink %s: opened %s again", sink->config->name,
-		  sink->config->path);
+	file_identify(file);
+	log_event(LOG_LEVEL_INFO, "sink-reopen", "sink %s: opened %s again", config->name,
+		  config->path);
 }
 
 /* Answers with an error of the group. */
 static enum outcome
-file_failed(struct sink *sink, struct file *file, const char *what, int error)
+file_failed(const struct config_sink *config, struct file *file, const char *what, int error)
 {
 	if (file->hurried)
 		return OUTCOME_SHUTDOWN;
-	sink_failing(sink, what, error);
+	sink_trouble_begins(&file->trouble, config->name, what, error);
 	queue_patience(&file->queue, TRY_AFTER);
 	if (error != EPIPE && error != ENXIO)
 		return OUTCOME_STORAGE;
 	/* The reader is gone; the next one is somebody else. */
 	if (!file->target.regular)
-		target_close(sink, &file->target);
+		file_target_close(config, &file->target);
 	return OUTCOME_UNAVAILABLE;
 }
 
 /* Writes and syncs the deliveries from first to (not including) end. */
 static enum outcome
-file_commit(struct sink *sink, struct file *file, struct delivery *first, struct delivery *end)
+file_commit(const struct config_sink *config, struct file *file, struct delivery *first,
+	    struct delivery *end)
 {
 	struct output *output = &file->output;
 	struct delivery *delivery;
 	const char *what = NULL;
+	bool sync = false;
 	int error = 0;
 
-	if (file_ready(sink, file) == -1)
-		return file_failed(sink, file, sink->config->path, errno);
+	if (file_ready(config, file) == -1)
+		return file_failed(config, file, config->path, errno);
 	output_reset(output, file->target.fd);
+	for (delivery = first; delivery != end; delivery = delivery->next)
+		sync |= delivery->sink->config->sync;
+	file->synced |= sync;
 	for (delivery = first; delivery != end && what == NULL; delivery = delivery->next)
-		if (format_batch((enum format)sink->config->format, delivery->batch, output) == -1)
+		if (format_batch((enum format)delivery->sink->config->format, delivery->batch,
+				 output) == -1)
 			what = output->error != 0 ? "writing" : "reading a message back";
 	error = errno;
 	if (what == NULL && output_flush(output) == -1) {
 		what = "writing";
 		error = errno;
 	}
-	if (what == NULL && file->target.regular && sink->config->sync &&
+	if (what == NULL && file->target.regular && sync &&
 	    fault_fdatasync(file->target.fd) == -1) {
 		what = "syncing";
 		error = errno;
 	}
 	if (what == NULL) {
 		queue_patience(&file->queue, 0);
-		sink_well(sink);
+		sink_trouble_ends(&file->trouble, config->name);
 		return OUTCOME_ACCEPTED;
 	}
 	if (file->target.regular) {
 		file->torn = true;
-		if (file_mend(sink, file) == -1)
+		if (file_mend(file) == -1)
 			log_event(LOG_LEVEL_ERROR, "file-tail",
 				  "sink %s: %s cannot be cut back to %lld bytes: %s; nothing is "
-				  "written to it until it can", sink->config->name,
-				  sink->config->path, (long long)file->good, strerror(errno));
+				  "written to it until it can", config->name,
+				  config->path, (long long)file->good, strerror(errno));
 	}
-	return file_failed(sink, file, what, error);
+	return file_failed(config, file, what, error);
 }
 
 static uint64_t
@@ -380,38 +274,40 @@ note_accepted(const struct batch *batch, enum outcome outcome)
 
 /* Nobody sends; is the trouble over?  Room for a block says so. */
 static void
-file_try(struct sink *sink, struct file *file)
+file_try(const struct config_sink *config, struct file *file)
 {
-	if (!sink_is_ready(sink)) {
-		if (file_ready(sink, file) == -1)
+	if (sink_trouble_lasts(&file->trouble)) {
+		if (file_ready(config, file) == -1)
 			return;
 		if (file->target.regular) {
 			if (fallocate(file->target.fd, FALLOC_FL_KEEP_SIZE, file->good, GROUP_BYTES / 8) == -1 &&
 			    errno != EOPNOTSUPP && errno != ENOSYS)
 				return;
 			file->torn = true; /* gives the room back */
-			if (file_mend(sink, file) == -1)
+			if (file_mend(file) == -1)
 				return;
 		}
 	}
 	queue_patience(&file->queue, 0);
-	sink_well(sink);
+	sink_trouble_ends(&file->trouble, config->name);
 }
 
 static void *
 file_run(void *arg)
 {
-	struct sink *sink = arg;
-	struct file *file = sink->state;
+	struct file *file = arg;
+	const struct config_sink *config;
+	struct config *reference;
 	struct delivery *first, *delivery, *end;
 	bool reopen, closed = false;
 
 	while (!closed) {
 		first = queue_take(&file->queue, 0, &reopen, &closed);
+		config = file_settings(file, &reference);
 		if (reopen)
-			file_reopen(sink, file);
+			file_reopen(config, file);
 		else if (first == NULL && !closed)
-			file_try(sink, file);
+			file_try(config, file);
 		while (first != NULL) {
 			enum outcome outcome = OUTCOME_SHUTDOWN;
 			uint64_t bytes = 0;
@@ -419,7 +315,7 @@ file_run(void *arg)
 			for (end = first; end != NULL && bytes < GROUP_BYTES; end = end->next)
 				bytes += batch_bytes(end->batch);
 			if (!file->hurried)
-				outcome = file_commit(sink, file, first, end);
+				outcome = file_commit(config, file, first, end);
 			inbox_hold();
 			while ((delivery = first) != end) {
 				first = delivery->next;
@@ -428,6 +324,7 @@ file_run(void *arg)
 			}
 			inbox_release();
 		}
+		config_unref(reference);
 	}
 	return NULL;
 }
@@ -450,61 +347,166 @@ exit_code(int error)
 	}
 }
 
+/* Whoever was opened last says what goes for the file. */
+static void
+file_follow(struct file *file)
+{
+	struct sink *sink = file->users->sink;
+	struct config *before;
+
+	pthread_mutex_lock(&file->lock);
+	before = file->reference;
+	file->config = sink->config;
+	file->reference = config_ref(sink->config_reference);
+	pthread_mutex_unlock(&file->lock);
+	config_unref(before);
+}
+
 static void
 file_free(struct file *file)
 {
+	struct file **at;
+
+	for (at = &files; *at != NULL; at = &(*at)->next)
+		if (*at == file) {
+			*at = file->next;
+			break;
+		}
 	output_clear(&file->output);
 	if (file->wake != -1)
 		close(file->wake);
 	queue_clear(&file->queue);
+	config_unref(file->reference);
+	pthread_mutex_destroy(&file->trouble.lock);
+	pthread_mutex_destroy(&file->lock);
 	memory_free(file);
 }
 
-static int
-file_open(struct sink *sink)
+static struct file *
+file_new(struct sink *sink)
 {
 	struct file *file = memory_alloc(sizeof(*file));
-	int code;
 
 	if (file == NULL || queue_init(&file->queue) == -1) {
 		memory_free(file);
 		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: out of memory", sink->config->name);
-		return EX_OSERR;
+		return NULL;
 	}
-	file->target = (struct target){.fd = -1};
+	pthread_mutex_init(&file->lock, NULL); /* cannot fail with no attributes */
+	pthread_mutex_init(&file->trouble.lock, NULL);
+	file->trouble.failing = false;
+	file->trouble.failed = 0;
+	file->users = NULL;
+	file->next = NULL;
+	file->config = sink->config;
+	file->reference = config_ref(sink->config_reference);
+	file->device = 0;
+	file->inode = 0;
+	file->target = (struct file_target){.fd = -1};
 	file->torn = file->started = file->hurried = false;
+	file->synced = sink->config->sync;
 	file->good = 0;
+	file->output.buffer = NULL;
 	file->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (file->wake == -1 || output_init(&file->output, -1) == -1) {
 		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s", sink->config->name,
 			  strerror(errno));
 		file->output.buffer = NULL;
 		file_free(file);
-		return EX_OSERR;
+		return NULL;
 	}
 	file->output.wait = file_wait;
 	file->output.wait_arg = file;
-	sink->state = file;
-	if (target_open(sink, &file->target, NULL) == 0)
-		return 0;
-	/* ENXIO: a FIFO whose reader may come yet. */
-	if (errno == ENXIO || errno == ENOSPC || errno == EDQUOT) {
-		file_failed(sink, file, sink->config->path, errno);
-		return 0;
+	return file;
+}
+
+/* The file of this path, if a sink has it already, under whatever name. */
+static struct file *
+file_find(const char *path)
+{
+	struct file *file;
+	struct stat st;
+	bool there = stat(path, &st) == 0 && S_ISREG(st.st_mode), same;
+
+	for (file = files; file != NULL; file = file->next) {
+		pthread_mutex_lock(&file->lock);
+		same = strcmp(file->config->path, path) == 0 ||
+		       (there && file->inode == st.st_ino && file->device == st.st_dev);
+		pthread_mutex_unlock(&file->lock);
+		if (same)
+			return file;
 	}
-	code = exit_code(errno);
-	log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s: %s", sink->config->name,
-		  sink->config->path, strerror(errno));
-	file_free(file);
-	return code;
+	return NULL;
+}
+
+/* Opens what no other sink has open.  0, or an exit code; then the file is freed. */
+static int
+file_begin(struct sink *sink, struct file *file)
+{
+	const struct config_sink *config = sink->config;
+	int code;
+
+	if (file_target_open(config, &file->target, NULL) == 0) {
+		file_identify(file);
+	} else if (errno == ENXIO || errno == ENOSPC || errno == EDQUOT) {
+		/* ENXIO: a FIFO whose reader may come yet. */
+		file_failed(config, file, config->path, errno);
+	} else {
+		code = exit_code(errno);
+		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s: %s", config->name,
+			  config->path, strerror(errno));
+		file_free(file);
+		return code;
+	}
+	file->next = files;
+	files = file;
+	return 0;
+}
+
+static int
+file_open(struct sink *sink)
+{
+	struct file *file = file_find(sink->config->path);
+	struct file_user *user = memory_alloc(sizeof(*user));
+	int code;
+
+	if (user == NULL) {
+		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: out of memory", sink->config->name);
+		return EX_OSERR;
+	}
+	if (file == NULL) {
+		file = file_new(sink);
+		code = file != NULL ? file_begin(sink, file) : EX_OSERR;
+		if (code != 0) {
+			memory_free(user);
+			return code;
+		}
+	}
+	*user = (struct file_user){.next = file->users, .file = file, .sink = sink};
+	file->users = user;
+	file_follow(file);
+	sink->state = user;
+	sink->trouble = &file->trouble;
+	return 0;
+}
+
+static struct file *
+file_of(struct sink *sink)
+{
+	struct file_user *user = sink->state;
+
+	return user->file;
 }
 
 static int
 file_start(struct sink *sink)
 {
-	struct file *file = sink->state;
-	int code = sink_start_thread(sink, &file->thread, file_run, sink);
+	struct file *file = file_of(sink);
+	int code;
 
+	if (file->started)
+		return 0;
+	code = sink_start_thread(sink, &file->thread, file_run, file);
 	file->started = code == 0;
 	return code;
 }
@@ -512,7 +514,7 @@ file_start(struct sink *sink)
 static void
 file_deliver(struct sink *sink, struct delivery *first)
 {
-	struct file *file = sink->state;
+	struct file *file = file_of(sink);
 
 	queue_put(&file->queue, first);
 }
@@ -520,7 +522,7 @@ file_deliver(struct sink *sink, struct delivery *first)
 static void
 file_order_reopen(struct sink *sink)
 {
-	struct file *file = sink->state;
+	struct file *file = file_of(sink);
 
 	queue_reopen(&file->queue);
 }
@@ -528,7 +530,7 @@ file_order_reopen(struct sink *sink)
 static void
 file_hurry(struct sink *sink)
 {
-	struct file *file = sink->state;
+	struct file *file = file_of(sink);
 	uint64_t one = 1;
 
 	if (write(file->wake, &one, sizeof(one)) == -1)
@@ -539,12 +541,21 @@ file_hurry(struct sink *sink)
 static void
 file_close(struct sink *sink)
 {
-	struct file *file = sink->state;
+	struct file_user *user = sink->state, **at;
+	struct file *file = user->file;
 
+	for (at = &file->users; *at != user; at = &(*at)->next)
+		;
+	*at = user->next;
+	memory_free(user);
+	if (file->users != NULL) {
+		file_follow(file);
+		return;
+	}
 	queue_close(&file->queue);
 	if (file->started)
 		pthread_join(file->thread, NULL);
-	target_close(sink, &file->target);
+	file_target_close(file->config, &file->target);
 	file_free(file);
 }
 

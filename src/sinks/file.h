@@ -1,5 +1,6 @@
 /*
- * file: what the file sink (file.c) asks of a file's end (file_tail.c).
+ * file: what the file sink (file.c) asks of a file (file_target.c) and of its end
+ * (file_tail.c).
  */
 #ifndef SINKS_FILE_H
 #define SINKS_FILE_H
@@ -8,6 +9,21 @@
 #include <sys/types.h>
 
 #include "message/format.h"
+
+struct config_sink;
+
+struct file_target {
+	int fd;
+	bool regular;
+	dev_t device;
+	ino_t inode;
+};
+
+/* Opens the target; one that is open already (old, same file) is not looked at again.
+ * -1: errno; nothing is left open. */
+int file_target_open(const struct config_sink *config, struct file_target *target,
+		     const struct file_target *old);
+void file_target_close(const struct config_sink *config, struct file_target *target);
 
 /* Where the last whole record of a file of len bytes ends: len, unless a crash tore
  * the last one.  *ours: whether what follows looks like the beginning of a record.

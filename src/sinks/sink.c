@@ -29,12 +29,12 @@ sink_open(struct sink **opened, struct config *config, const struct config_sink 
 		return EX_OSERR;
 	}
 	*sink = (struct sink){.kind = kinds[settings->type], .config = settings};
-	sink->number = (unsigned)(settings - config->sinks);
 	sink->config_reference = config_ref(config);
-	pthread_mutex_init(&sink->trouble.lock, NULL); /* cannot fail with no attributes */
+	pthread_mutex_init(&sink->own_trouble.lock, NULL); /* cannot fail with no attributes */
+	sink->trouble = &sink->own_trouble;
 	code = sink->kind->open(sink);
 	if (code != 0) {
-		pthread_mutex_destroy(&sink->trouble.lock);
+		pthread_mutex_destroy(&sink->own_trouble.lock);
 		config_unref(sink->config_reference);
 		memory_free(sink);
 		return code;
@@ -81,7 +81,7 @@ sink_close(struct sink *sink)
 	if (sink == NULL)
 		return;
 	sink->kind->close(sink);
-	pthread_mutex_destroy(&sink->trouble.lock);
+	pthread_mutex_destroy(&sink->own_trouble.lock);
 	config_unref(sink->config_reference);
 	memory_free(sink);
 }
@@ -120,9 +120,8 @@ sink_answer(struct delivery *delivery, enum outcome outcome)
 }
 
 void
-sink_failing(struct sink *sink, const char *what, int error)
+sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error)
 {
-	struct sink_trouble *trouble = &sink->trouble;
 	bool begins;
 
 	pthread_mutex_lock(&trouble->lock);
@@ -133,13 +132,12 @@ sink_failing(struct sink *sink, const char *what, int error)
 	if (begins)
 		log_event(LOG_LEVEL_ERROR, "sink-failing",
 			  "sink %s: %s: %s; messages are refused until it can be written again",
-			  sink->config->name, what, strerror(error));
+			  sink, what, strerror(error));
 }
 
 void
-sink_well(struct sink *sink)
+sink_trouble_ends(struct sink_trouble *trouble, const char *sink)
 {
-	struct sink_trouble *trouble = &sink->trouble;
 	uint64_t failed = 0;
 
 	pthread_mutex_lock(&trouble->lock);
@@ -151,17 +149,35 @@ sink_well(struct sink *sink)
 	pthread_mutex_unlock(&trouble->lock);
 	if (failed > 0)
 		log_event(LOG_LEVEL_NOTICE, "sink-well",
-			  "sink %s: works again, after %llu failures", sink->config->name,
+			  "sink %s: works again, after %llu failures", sink,
 			  (unsigned long long)failed);
+}
+
+bool
+sink_trouble_lasts(struct sink_trouble *trouble)
+{
+	bool failing;
+
+	pthread_mutex_lock(&trouble->lock);
+	failing = trouble->failing;
+	pthread_mutex_unlock(&trouble->lock);
+	return failing;
+}
+
+void
+sink_failing(struct sink *sink, const char *what, int error)
+{
+	sink_trouble_begins(sink->trouble, sink->config->name, what, error);
+}
+
+void
+sink_well(struct sink *sink)
+{
+	sink_trouble_ends(sink->trouble, sink->config->name);
 }
 
 bool
 sink_is_ready(struct sink *sink)
 {
-	bool ready;
-
-	pthread_mutex_lock(&sink->trouble.lock);
-	ready = !sink->trouble.failing;
-	pthread_mutex_unlock(&sink->trouble.lock);
-	return ready;
+	return !sink_trouble_lasts(sink->trouble);
 }

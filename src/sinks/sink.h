@@ -52,11 +52,15 @@ struct sink_trouble {
 
 struct sink {
 	const struct sink_kind *kind;
-	unsigned number; /* its place in the configuration */
+	struct sink *next;   /* of all that are open; the main thread's, as what follows */
+	unsigned number;     /* no other open one has it; set before messages come */
+	unsigned references; /* configurations that have it */
+	bool started;
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
 	void *state;                     /* the kind's own */
-	struct sink_trouble trouble;
+	struct sink_trouble *trouble;    /* its own, or that of a file that it shares */
+	struct sink_trouble own_trouble;
 	_Atomic uint64_t accepted, refused, failed; /* messages */
 };
 
@@ -84,6 +88,11 @@ void sink_answer(struct delivery *delivery, enum outcome outcome);
 void sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused);
 
 /* A failure and its end, logged once an episode ("WHAT: strerror(error); what to do"). */
+void sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error);
+void sink_trouble_ends(struct sink_trouble *trouble, const char *sink);
+bool sink_trouble_lasts(struct sink_trouble *trouble);
+
+/* The same for a sink. */
 void sink_failing(struct sink *sink, const char *what, int error);
 void sink_well(struct sink *sink);
 bool sink_is_ready(struct sink *sink);

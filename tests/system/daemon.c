@@ -343,6 +343,37 @@ daemon_signal(struct daemon *daemon, int number)
 	ck_assert_int_eq(kill(daemon->pid, number), 0);
 }
 
+static void __attribute__((format(printf, 4, 0)))
+reload(struct daemon *daemon, const char *event, const char *text, const char *format, va_list ap)
+{
+	static const struct daemon_options none;
+	size_t before = daemon_count_log(daemon, event, text);
+
+	write_config(daemon, &none, format, ap);
+	daemon_signal(daemon, SIGHUP);
+	daemon_wait_log(daemon, event, text, before + 1);
+}
+
+void
+daemon_reload(struct daemon *daemon, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	reload(daemon, "reloaded", NULL, format, ap);
+	va_end(ap);
+}
+
+void
+daemon_reload_refused(struct daemon *daemon, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	reload(daemon, "reload-refused", "stays in force", format, ap);
+	va_end(ap);
+}
+
 /* Every message is accounted for. */
 static void
 check_account(struct daemon *daemon)

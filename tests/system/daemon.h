@@ -80,6 +80,13 @@ void daemon_wait_log(struct daemon *daemon, const char *event, const char *text,
 
 void daemon_signal(struct daemon *daemon, int number);
 
+/* Another configuration, as for daemon_start (but not in the background), and HUP;
+ * waits until it is in force, or has been refused as a whole. */
+void daemon_reload(struct daemon *daemon, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+void daemon_reload_refused(struct daemon *daemon, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
 /* SIGTERM, and the end waited for: the exit code. */
 int daemon_stop(struct daemon *daemon);
 /* Its end waited for: the exit code. */

@@ -1,0 +1,106 @@
+/*
+ * compare: see compare.h.
+ */
+#include "config/compare.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "config/dump.h"
+#include "config/table.h"
+
+/* A text in the making; NULL: no memory. */
+struct text {
+	char *bytes;
+	size_t len;
+	FILE *file;
+};
+
+static void
+text_open(struct text *text)
+{
+	*text = (struct text){ 0 };
+	text->file = open_memstream(&text->bytes, &text->len);
+}
+
+/* Whether it is whole; to be freed in any case. */
+static bool
+text_close(struct text *text)
+{
+	bool failed = text->file == NULL || ferror(text->file);
+
+	if (text->file != NULL && fclose(text->file) == EOF)
+		failed = true;
+	return !failed;
+}
+
+static bool
+same_text(struct text *one, struct text *other)
+{
+	bool whole = text_close(one);
+	bool same = text_close(other) && whole && strcmp(one->bytes, other->bytes) == 0;
+
+	free(one->bytes);
+	free(other->bytes);
+	return same;
+}
+
+bool
+compare_listeners(const struct config_listener *one, const struct config_listener *other)
+{
+	struct text a, b;
+
+	if (strcmp(one->name, other->name) != 0)
+		return false;
+	text_open(&a);
+	text_open(&b);
+	if (a.file != NULL)
+		dump_listener(a.file, "", one);
+	if (b.file != NULL)
+		dump_listener(b.file, "", other);
+	return same_text(&a, &b);
+}
+
+bool
+compare_sinks(const struct config_sink *one, const struct config_sink *other)
+{
+	struct text a, b;
+
+	if (strcmp(one->name, other->name) != 0 || one->type != other->type)
+		return false;
+	text_open(&a);
+	text_open(&b);
+	if (a.file != NULL)
+		dump_sink(a.file, "", one);
+	if (b.file != NULL)
+		dump_sink(b.file, "", other);
+	return same_text(&a, &b);
+}
+
+void
+compare_fixed(const struct config *old, const struct config *new,
+	      void (*differs)(const char *name, const char *old_value, const char *new_value))
+{
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+	struct text a, b;
+
+	for (size_t i = 0; i < count; i++) {
+		bool whole;
+
+		if (rows[i].scope != TABLE_GLOBAL || !rows[i].at_start)
+			continue;
+		text_open(&a);
+		text_open(&b);
+		if (a.file != NULL)
+			dump_value(a.file, &rows[i], old);
+		if (b.file != NULL)
+			dump_value(b.file, &rows[i], new);
+		whole = text_close(&a);
+		if (text_close(&b) && whole && strcmp(a.bytes, b.bytes) != 0)
+			differs(rows[i].name, *a.bytes != '\0' ? a.bytes : "none",
+				*b.bytes != '\0' ? b.bytes : "none");
+		free(a.bytes);
+		free(b.bytes);
+	}
+}
