@@ -2,43 +2,51 @@
  * daemon: from a checked configuration to a daemon that listens, and back.
  *
  * Start: everything that can fail fails before the first connection is
- * accepted, in the order log, directories, sinks, sockets, pid file, threads.
+ * accepted, in the order log, sockets, pid file, privileges, directories, sinks,
+ * threads: what may take root before, and what must not need it after.
  * Stop: listeners close, messages in progress finish for shutdown_timeout,
  * then the rest is refused and the sinks are hurried; the workers end when
  * their last connection has, and the sinks after the workers, so that every
  * answer finds somebody to take it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "background.h"
+#include "belongings.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "config/config.h"
 #include "daemon.h"
+#include "figures.h"
+#include "heartbeat.h"
+#include "identity.h"
+#include "intake/given.h"
 #include "intake/intake.h"
 #include "message/format.h"
+#include "service.h"
 #include "sinks/sink.h"
 #include "worker.h"
 
-#define LAST_WORDS 3 /* seconds for refusals to reach their senders */
+#define LAST_WORDS 3   /* seconds for refusals to reach their senders */
+#define STOP_MARGIN 10 /* for sinks to write what they have, and the rest of a stop */
 
 struct daemon {
 	struct config *config;
+	struct identity identity;
+	struct service service;
+	struct heartbeat heartbeat;
 	struct event_base *base;
 	struct inbox inbox;
 	struct event *signals;
@@ -61,28 +69,6 @@ static struct daemon *the_daemon; /* for the workers' last item, which has no ro
 
 /* ------------------------------------------------------------------ start */
 
-static int
-open_log(struct daemon *d, bool background)
-{
-	static const enum log_target targets[] = {
-		[CONFIG_LOG_STDERR] = LOG_TARGET_STDERR,
-		[CONFIG_LOG_SYSLOG] = LOG_TARGET_SYSLOG,
-		[CONFIG_LOG_JOURNAL] = LOG_TARGET_JOURNAL,
-		[CONFIG_LOG_FILE] = LOG_TARGET_FILE,
-	};
-	const struct config_log *log = &d->config->log;
-	enum log_target target = targets[log->target];
-
-	/* In the background nobody reads standard error. */
-	if (background && (target == LOG_TARGET_STDERR || target == LOG_TARGET_JOURNAL))
-		target = LOG_TARGET_SYSLOG;
-	if (log_open(target, log->path, (enum log_level)log->level, log->json) == 0)
-		return 0;
-	fprintf(stderr, "cisternd: cannot open the log %s: %s\n",
-		log->path != NULL ? log->path : "", strerror(errno));
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-}
-
 static void
 raise_limits(void)
 {
@@ -94,39 +80,6 @@ raise_limits(void)
 			log_event(LOG_LEVEL_WARNING, "limit", "cannot raise the limit of open files: %s",
 				  strerror(errno));
 	}
-}
-
-/* The directory where large messages wait.  One that was asked for must be
- * usable; the default one is only needed once a message is large. */
-static int
-open_spill_directory(const struct config *config)
-{
-	const char *path = config->spill_directory;
-	enum log_level level = config->spill_directory_given ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
-
-	if (mkdir(path, 0700) == -1 && errno == ENOENT) {
-		/* The state directory's parent, on a machine without packages. */
-		char parent[4096];
-		char *slash;
-
-		snprintf(parent, sizeof(parent), "%s", path);
-		slash = strrchr(parent, '/');
-		if (slash != NULL && slash != parent) {
-			*slash = '\0';
-			(void)mkdir(parent, 0755);
-		}
-		(void)mkdir(path, 0700);
-	}
-	if (access(path, W_OK | X_OK) == 0)
-		return 0;
-	log_event(level, "spill-directory", "spill_directory %s: %s; %s", path, strerror(errno),
-		  config->spill_directory_given
-			  ? "make it, writable for this user, or name another one"
-			  : "messages over 1 MiB are refused until it can be written to "
-			    "(set spill_directory to one that can)");
-	if (!config->spill_directory_given)
-		return 0;
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
 }
 
 static int
@@ -175,12 +128,7 @@ static int
 open_group(struct daemon *d, struct listener_group *group, const struct config_listener *config)
 {
 	size_t i;
-	int code;
 
-	*group = (struct listener_group){.config = config, .n_members = d->n_workers};
-	code = socket_set_open(&group->sockets, config, d->n_workers);
-	if (code != 0)
-		return code;
 	if (limits_init(&group->limits, config->max_connections,
 			config->max_connections_per_address) == -1)
 		return EX_OSERR;
@@ -199,55 +147,40 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 	return 0;
 }
 
+/* All that may take privileges; the groups are made ready without them. */
 static int
-open_listeners(struct daemon *d)
+bind_listeners(struct daemon *d)
 {
 	const struct config *config = d->config;
-	size_t i;
 	int code;
 
 	d->groups = calloc(config->n_listeners, sizeof(*d->groups));
 	if (d->groups == NULL)
 		return EX_OSERR;
 	for (; d->n_groups < config->n_listeners; d->n_groups++) {
-		code = open_group(d, &d->groups[d->n_groups], &config->listeners[d->n_groups]);
-		if (code != 0) {
-			d->n_groups++; /* what it has is freed with the others */
+		struct listener_group *group = &d->groups[d->n_groups];
+
+		*group = (struct listener_group){
+			.config = &config->listeners[d->n_groups], .n_members = d->n_workers};
+		code = socket_set_open(&group->sockets, group->config, d->n_workers);
+		if (code != 0)
 			return code;
-		}
 	}
-	for (i = 0; i < d->n_groups; i++)
-		if ((code = socket_set_listen(&d->groups[i].sockets, d->groups[i].config)) != 0)
-			return code;
 	return 0;
 }
 
 static int
-open_pid_file(struct daemon *d)
+open_listeners(struct daemon *d)
 {
-	const char *path = d->config->pid_file;
-	char text[24];
-	int len;
+	size_t i;
+	int code;
 
-	if (path == NULL)
-		return 0;
-	d->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (d->pid_file == -1) {
-		log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: %s", path, strerror(errno));
-		return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-	}
-	if (flock(d->pid_file, LOCK_EX | LOCK_NB) == -1) {
-		log_event(LOG_LEVEL_ERROR, "pid-file",
-			  "pid_file %s: locked: a cisternd with this file is running already", path);
-		close(d->pid_file);
-		d->pid_file = -1;
-		return EX_CANTCREAT;
-	}
-	len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-	if (ftruncate(d->pid_file, 0) == -1 || write(d->pid_file, text, (size_t)len) != len) {
-		log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: %s", path, strerror(errno));
-		return EX_IOERR;
-	}
+	for (i = 0; i < d->n_groups; i++)
+		if ((code = open_group(d, &d->groups[i], d->groups[i].config)) != 0)
+			return code;
+	for (i = 0; i < d->n_groups; i++)
+		if ((code = socket_set_listen(&d->groups[i].sockets, d->groups[i].config)) != 0)
+			return code;
 	return 0;
 }
 
@@ -333,6 +266,15 @@ stop_to(struct daemon *d, enum intake_stop level, uint64_t patience)
 		event_add(d->patience, &tv);
 }
 
+/* How long a stop can take; 0: as long as it takes. */
+static uint64_t
+stop_length(const struct config *config)
+{
+	return config->shutdown_timeout == 0
+		       ? 0
+		       : config->shutdown_timeout + (LAST_WORDS + STOP_MARGIN) * UINT64_C(1000000);
+}
+
 static void
 daemon_on_patience(evutil_socket_t fd, short what, void *arg)
 {
@@ -361,6 +303,7 @@ take_signal(struct daemon *d, uint32_t number)
 			log_event(LOG_LEVEL_NOTICE, "stopping",
 				  "messages in progress may finish; a second signal stops at once");
 			stop_to(d, INTAKE_STOP, d->config->shutdown_timeout);
+			service_stopping(&d->service, stop_length(d->config));
 		} else {
 			log_event(LOG_LEVEL_NOTICE, "stopping", "at once");
 			stop_to(d, INTAKE_KILL, 0);
@@ -422,6 +365,14 @@ open_main_loop(struct daemon *d)
 
 /* ---------------------------------------------------------- start and stop */
 
+static void
+daemon_look(struct figures *figures, void *arg)
+{
+	const struct daemon *d = arg;
+
+	figures_sum(figures, d->intakes, d->n_workers);
+}
+
 static int
 start(struct daemon *d, bool background)
 {
@@ -430,11 +381,14 @@ start(struct daemon *d, bool background)
 	signal(SIGPIPE, SIG_IGN);
 	if (background && (code = background_check(d->config)) != 0)
 		return code;
+	service_open(&d->service);
+	if ((code = given_open()) != 0 || (code = identity_find(&d->identity, d->config)) != 0)
+		return code;
 	if (background && (d->tell = background_go()) == -1) {
 		perror("cisternd: cannot go to the background");
 		return EX_OSERR;
 	}
-	if ((code = open_log(d, background)) != 0)
+	if ((code = belongings_open_log(d->config, &d->identity, background)) != 0)
 		return code;
 	memory_init(d->config->memory_limit);
 	raise_limits();
@@ -443,10 +397,20 @@ start(struct daemon *d, bool background)
 			  strerror(errno));
 		return code;
 	}
-	if ((code = open_spill_directory(d->config)) != 0 || (code = open_sinks(d)) != 0 ||
-	    (code = open_listeners(d)) != 0 || (code = open_pid_file(d)) != 0 ||
+	/* What may take privileges, ... */
+	if ((code = given_assign(d->config)) != 0 || (code = bind_listeners(d)) != 0 ||
+	    (code = belongings_open_pid_file(d->config, &d->identity, &d->pid_file)) != 0)
+		return code;
+	belongings_make_spill_directory(d->config, &d->identity);
+	/* ... and what must not need any. */
+	if ((code = identity_take(&d->identity)) != 0 ||
+	    (code = belongings_check_spill_directory(d->config)) != 0 ||
+	    (code = open_sinks(d)) != 0 || (code = open_listeners(d)) != 0 ||
 	    (code = open_workers(d)) != 0)
 		return code;
+	if (heartbeat_open(&d->heartbeat, d->workers, d->n_workers) == -1 ||
+	    service_start(&d->service, d->base, &d->heartbeat, daemon_look, d) == -1)
+		return EX_OSERR;
 	return start_threads(d);
 }
 
@@ -467,9 +431,9 @@ say_ready(struct daemon *d)
 		const struct listener_group *group = &d->groups[i];
 
 		for (k = 0; k < group->sockets.count; k++)
-			log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
-				  group->config->name, group->sockets.items[k].text,
-				  group->config->backlog);
+			socket_say(&group->sockets.items[k], group->config);
+		if (group->sockets.count > 0 && group->sockets.items[0].given)
+			continue; /* its backlog is the service manager's */
 		if (clamp > 0 && group->config->backlog > clamp)
 			log_event(LOG_LEVEL_WARNING, "backlog-clamped",
 				  "listener %s: the kernel uses a backlog of %ld, not %d: raise the sysctl "
@@ -483,29 +447,15 @@ say_ready(struct daemon *d)
 static void
 say_stopped(const struct daemon *d)
 {
-	uint64_t received = 0, accepted = 0, refused = 0, failed = 0, in_flight = 0, discarded = 0;
-	unsigned i;
-	size_t k;
-	int e;
+	struct figures sum;
 
-	for (i = 0; i < d->n_workers; i++)
-		for (k = 0; k < d->intakes[i].n_listeners; k++) {
-			const struct counters *c = &d->intakes[i].listeners[k].counters;
-
-			received += counter_get(&c->received);
-			accepted += counter_get(&c->accepted);
-			refused += counter_get(&c->refused);
-			failed += counter_get(&c->failed);
-			in_flight += counter_get(&c->in_flight);
-			for (e = 0; e < ENDED_COUNT; e++)
-				discarded += counter_get(&c->discarded[e]);
-		}
+	figures_sum(&sum, d->intakes, d->n_workers);
 	log_event(LOG_LEVEL_INFO, "stopped",
 		  "received %llu messages: %llu accepted, %llu refused, %llu failed, %llu in flight; "
 		  "discarded %llu",
-		  (unsigned long long)received, (unsigned long long)accepted,
-		  (unsigned long long)refused, (unsigned long long)failed,
-		  (unsigned long long)in_flight, (unsigned long long)discarded);
+		  (unsigned long long)sum.received, (unsigned long long)sum.accepted,
+		  (unsigned long long)sum.refused, (unsigned long long)sum.failed,
+		  (unsigned long long)sum.in_flight, (unsigned long long)sum.discarded);
 }
 
 static void
@@ -528,10 +478,10 @@ clean_up(struct daemon *d)
 		free(d->groups[k].deliver);
 		free(d->groups[k].members);
 	}
-	if (d->pid_file != -1) {
-		unlink(d->config->pid_file);
-		close(d->pid_file);
-	}
+	heartbeat_close(&d->heartbeat);
+	belongings_close_pid_file(d->config, d->pid_file);
+	given_close();
+	service_close(&d->service);
 	if (d->signals != NULL)
 		event_free(d->signals);
 	if (d->signal_fd != -1)
@@ -558,6 +508,7 @@ daemon_run(struct config *config, bool background)
 	int code;
 
 	d.inbox.fd = -1;
+	d.service.systemd.fd = -1;
 	d.n_workers = count_workers(config);
 	the_daemon = &d;
 	code = start(&d, background);
@@ -567,6 +518,7 @@ daemon_run(struct config *config, bool background)
 				intake_stop(&d.intakes[i], INTAKE_KILL);
 	} else {
 		say_ready(&d);
+		service_ready(&d.service, background);
 		background_tell(d.tell, 0);
 		d.tell = -1;
 		if (event_base_dispatch(d.base) == -1) {

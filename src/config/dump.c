@@ -67,6 +67,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_SINK_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
+	case TABLE_TEXT:
 	case TABLE_PATH:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
@@ -79,7 +80,8 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 static void
 print_row(FILE *to, const char *indent, const struct config_row *row, const void *base)
 {
-	if ((row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL)
+	if ((row->type == TABLE_TEXT || row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) &&
+	    string(row, base) == NULL)
 		return;
 	fprintf(to, "%s%s = ", indent, row->name);
 	print_value(to, row, base);

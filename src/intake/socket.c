@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -20,6 +21,7 @@
 
 #include "base/log.h"
 #include "base/net.h"
+#include "intake/given.h"
 #include "intake/socket.h"
 
 static int
@@ -31,7 +33,9 @@ complain(const struct config_listener *listener, const char *text, const char *w
 	if (error == EADDRINUSE)
 		hint = "; another program has it: `ss -ltnp` shows which";
 	else if (error == EACCES)
-		hint = "; ports below 1024 and protected directories need privileges";
+		hint = "; a port below 1024 takes root, CAP_NET_BIND_SERVICE or a socket unit, a "
+		       "path the right to its directory; where `user` has given root up, as it "
+		       "has at a reload, only a restart helps";
 	else if (error == EADDRNOTAVAIL)
 		hint = "; no interface of this machine has that address";
 	log_event(LOG_LEVEL_ERROR, "listen-failed", "listener %s: cannot %s %s: %s%s", listener->name,
@@ -157,7 +161,9 @@ open_unix(struct socket_set *set, const struct config_listener *listener, const 
 	for (i = 1; i < set->n_workers; i++)
 		s->fds[i] = s->fds[0];
 	s->unlink_path = strdup(path);
-	if (s->unlink_path == NULL || chmod(path, 0666) == -1 || lstat(path, &st) == -1)
+	if (s->unlink_path == NULL ||
+	    /* not where a link would lead */
+	    fchmodat(AT_FDCWD, path, 0666, AT_SYMLINK_NOFOLLOW) == -1 || lstat(path, &st) == -1)
 		return complain(listener, s->text, "prepare");
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
@@ -223,16 +229,48 @@ open_both(struct socket_set *set, const struct config_listener *listener, const 
 	return code == -1 ? 0 : code;
 }
 
+/* One that the service manager has handed over, under a descriptor of our own. */
+static int
+open_given(struct socket_set *set, const struct config_listener *listener, int given)
+{
+	struct socket *s = socket_set_add(set);
+	int on = listener->keepalive, now = listener->reply != CONFIG_REPLY_NONE;
+	unsigned i;
+
+	if (s == NULL)
+		return complain(listener, "its addresses", "remember");
+	s->shared = s->given = true;
+	snprintf(s->text, sizeof(s->text), "a given socket");
+	s->address_len = sizeof(s->address);
+	s->fds[0] = fcntl(given, F_DUPFD_CLOEXEC, 0);
+	if (s->fds[0] == -1 ||
+	    getsockname(s->fds[0], (struct sockaddr *)&s->address, &s->address_len) == -1)
+		return complain(listener, s->text, "take");
+	net_sockaddr_text((struct sockaddr *)&s->address, s->text, sizeof(s->text));
+	for (i = 1; i < set->n_workers; i++)
+		s->fds[i] = s->fds[0];
+	if (s->address.ss_family != AF_UNIX &&
+	    (setsockopt(given, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on)) == -1 ||
+	     setsockopt(given, IPPROTO_TCP, TCP_NODELAY, &now, sizeof(now)) == -1))
+		return complain(listener, s->text, "set options of");
+	return 0;
+}
+
 int
 socket_set_open(struct socket_set *set, const struct config_listener *listener, unsigned n_workers)
 {
 	struct sockaddr_storage address;
 	socklen_t len;
-	size_t i;
-	int code;
+	size_t i, at = 0;
+	int given, code;
 
 	*set = (struct socket_set){.n_workers = n_workers};
-	for (i = 0; i < listener->address.count; i++) {
+	while ((given = given_next(listener->name, &at)) != -1)
+		if ((code = open_given(set, listener, given)) != 0) {
+			socket_set_close(set);
+			return code;
+		}
+	for (i = 0; set->count == 0 && i < listener->address.count; i++) {
 		const char *text = listener->address.items[i];
 
 		if (strncmp(text, "unix:", 5) == 0) {
@@ -263,10 +301,21 @@ socket_set_listen(struct socket_set *set, const struct config_listener *listener
 	unsigned w;
 
 	for (i = 0; i < set->count; i++)
-		for (w = 0; w < (set->items[i].shared ? 1 : set->n_workers); w++)
+		for (w = 0; !set->items[i].given && w < (set->items[i].shared ? 1 : set->n_workers); w++)
 			if (listen(set->items[i].fds[w], listener->backlog) == -1)
 				return complain(listener, set->items[i].text, "listen on");
 	return 0;
+}
+
+void
+socket_say(const struct socket *socket, const struct config_listener *listener)
+{
+	if (socket->given)
+		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (of the service manager)",
+			  listener->name, socket->text);
+	else
+		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
+			  listener->name, socket->text, listener->backlog);
 }
 
 void

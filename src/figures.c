@@ -1,0 +1,34 @@
+/*
+ * figures: see figures.h.
+ */
+#include <stddef.h>
+
+#include "figures.h"
+#include "intake/intake.h"
+
+static void
+add(struct figures *figures, const struct counters *c)
+{
+	int e;
+
+	figures->connections += counter_get(&c->connections_active);
+	figures->received += counter_get(&c->received);
+	figures->accepted += counter_get(&c->accepted);
+	figures->refused += counter_get(&c->refused);
+	figures->failed += counter_get(&c->failed);
+	figures->in_flight += counter_get(&c->in_flight);
+	for (e = 0; e < ENDED_COUNT; e++)
+		figures->discarded += counter_get(&c->discarded[e]);
+}
+
+void
+figures_sum(struct figures *figures, const struct intake *intakes, unsigned count)
+{
+	unsigned i;
+	size_t k;
+
+	*figures = (struct figures){0};
+	for (i = 0; i < count; i++)
+		for (k = 0; k < intakes[i].n_listeners; k++)
+			add(figures, &intakes[i].listeners[k].counters);
+}
