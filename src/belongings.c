@@ -16,6 +16,28 @@
 #include "config/config.h"
 #include "identity.h"
 
+/* Whether nobody but root decides where a path leads: then root may make something
+ * there.  In any other place a link could lead it anywhere. */
+static bool
+is_roots(const char *path)
+{
+	char prefix[PATH_MAX];
+	const char *slash;
+	struct stat st;
+
+	for (slash = path; slash != NULL; slash = strchr(slash + 1, '/')) {
+		snprintf(prefix, sizeof(prefix), "%.*s", slash == path ? 1 : (int)(slash - path), path);
+		if (lstat(prefix, &st) == -1)
+			return errno == ENOENT; /* to be made, by root */
+		if (st.st_uid != 0)
+			return false;
+		if (!S_ISLNK(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)) != 0 &&
+		    (st.st_mode & S_ISVTX) == 0)
+			return false;
+	}
+	return true;
+}
+
 /* --------------------------------------------------------------------- log */
 
 int
@@ -76,7 +98,7 @@ open_pid_file(const char *path, const struct identity *identity)
 			close(fd);
 		return -1;
 	}
-	if (fd == -1 && error == EACCES && identity->changes)
+	if (fd == -1 && error == EACCES && identity->changes && is_roots(path))
 		return open(path, flags, 0644);
 	errno = error;
 	return fd;
@@ -178,8 +200,7 @@ belongings_make_spill_directory(const struct config *config, const struct identi
 	made = make_directory(path);
 	if (!identity_return(identity, &loan))
 		return;
-	/* Root's turn only where that user can put nothing in the way. */
-	if (!made && identity->changes && make_directory(path))
+	if (!made && identity->changes && is_roots(path) && make_directory(path))
 		give_away(path, identity);
 }
 
