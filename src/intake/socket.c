@@ -270,7 +270,9 @@ socket_set_open(struct socket_set *set, const struct config_listener *listener, 
 			socket_set_close(set);
 			return code;
 		}
-	for (i = 0; set->count == 0 && i < listener->address.count; i++) {
+	if (set->count > 0)
+		return 0;
+	for (i = 0; i < listener->address.count; i++) {
 		const char *text = listener->address.items[i];
 
 		if (strncmp(text, "unix:", 5) == 0) {

@@ -7,12 +7,13 @@ cannot be served is said.
 import os
 import socket
 import sys
+import threading
 import time
 
 from manager import Service, connect, finish, listening, send, wait_for
 from storage import Client, Scratch, Tap, any_sizes, check_spool, message
 
-RESTARTS = int(os.environ.get("RESTARTS", "8"))
+RESTARTS = int(os.environ.get("RESTARTS", "5"))
 CLIENTS = 6
 
 SPOOL = """
@@ -96,6 +97,69 @@ def under_load(tap, scratch):
         tap.result(found.found == len(everything) and not found.torn and not problems,
                    "no acknowledged message was lost: %d of %d (%d torn, %r)" % (
                        found.found, len(everything), len(found.torn), problems[:3]))
+
+
+class Closing(threading.Thread):
+    """A message a connection, and the close is the receipt; as many programs have it."""
+
+    def __init__(self, port, name):
+        super().__init__(daemon=True)
+        self.port, self.name_, self.stopping = port, name, False
+        self.accepted, self.reset, self.refused, self.sent = [], 0, 0, 0
+
+    def run(self):
+        while not self.stopping:
+            self.sent += 1
+            name = "%s.%d" % (self.name_, self.sent)
+            try:
+                with connect(("127.0.0.1", self.port)) as client:
+                    time.sleep(0.001 * (self.sent % 8))
+                    client.sendall(message(name, 100))
+                    client.shutdown(socket.SHUT_WR)
+                    if client.recv(1) == b"":
+                        self.accepted.append(name)
+            except ConnectionRefusedError:
+                self.refused += 1
+            except OSError:
+                self.reset += 1
+
+
+def closes(tap, scratch):
+    """The default way, over restarts: an orderly close is never a lie, whatever moment
+    the stop comes at."""
+    config = SPOOL.format(scratch).replace("netstring", "eof").replace("receipt", "none").replace(
+        "spool\"; directory", "spool\"; sync = false; directory")
+    with listening() as sock:
+        clients = [Closing(sock.getsockname()[1], "e%d" % n) for n in range(CLIENTS)]
+        for client in clients:
+            client.start()
+        for _ in range(RESTARTS):
+            before = sum(len(client.accepted) for client in clients)
+            daemon = Service(scratch, config, [("main", sock)])
+            try:
+                daemon.ready()
+                wait_for("messages", lambda: sum(len(client.accepted) for client in clients) >
+                         before + 100)
+                daemon.stop()
+            finally:
+                daemon.end()
+        daemon = Service(scratch, config, [("main", sock)]).ready()
+        for client in clients:
+            client.stopping = True
+        for client in clients:
+            client.join(60)
+        daemon.stop()
+        accepted = {message(name, 100) for client in clients for name in client.accepted}
+        new = os.path.join(scratch, "spool", "new")
+        for name in os.listdir(new):
+            with open(os.path.join(new, name), "rb") as file:
+                accepted.discard(file.read())
+        tap.note("%d messages, a connection each: %d accepted, %d reset, %d refused" % (
+            sum(c.sent for c in clients), sum(len(c.accepted) for c in clients),
+            sum(c.reset for c in clients), sum(c.refused for c in clients)))
+        tap.result(not accepted and sum(c.refused for c in clients) == 0,
+                   "a close in order is a receipt over %d restarts: %d lost" % (
+                       RESTARTS, len(accepted)))
 
 
 def names(tap, scratch):
@@ -213,7 +277,7 @@ def last_words(tap, scratch):
 def main():
     tap = Tap()
     with Scratch() as scratch:
-        for test in (names, mistakes, backlog_of_our_own, last_words, under_load):
+        for test in (names, mistakes, backlog_of_our_own, last_words, closes, under_load):
             directory = os.path.join(scratch, test.__name__)
             os.mkdir(directory)
             test(tap, directory)
