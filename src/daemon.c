@@ -2,45 +2,52 @@
  * daemon: from a checked configuration to a daemon that listens, and back.
  *
  * Start: everything that can fail fails before the first connection is
- * accepted, in the order log, sockets, pid file, directories, sinks, threads.
+ * accepted, in the order log, sockets, pid file, privileges, directories, sinks,
+ * threads: what may take root before, and what must not need it after.
  * Stop: listeners close, messages in progress finish for shutdown_timeout,
  * then the rest is refused and the sinks are hurried; the workers end when
  * their last connection has, and the sinks after the workers, so that every
  * answer finds somebody to take it.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
-#include <sys/stat.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include <event2/event.h>
 
 #include "background.h"
+#include "belongings.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "config/config.h"
 #include "daemon.h"
+#include "figures.h"
 #include "generation.h"
+#include "heartbeat.h"
+#include "identity.h"
+#include "intake/given.h"
 #include "intake/intake.h"
-#include "logging.h"
 #include "reload.h"
+#include "service.h"
 #include "sinks/sink.h"
 #include "worker.h"
 
-#define LAST_WORDS 3 /* seconds for refusals to reach their senders */
+#define LAST_WORDS 3   /* seconds for refusals to reach their senders */
+#define STOP_MARGIN 10 /* for sinks to write what they have, and the rest of a stop */
 
 struct daemon {
 	struct config *config; /* that it was started with */
+	struct identity identity;
+	struct service service;
+	struct heartbeat heartbeat;
 	struct event_base *base;
 	struct inbox inbox;
 	struct event *signals;
@@ -61,18 +68,6 @@ static struct daemon *the_daemon; /* for the workers' last item, which has no ro
 
 /* ------------------------------------------------------------------ start */
 
-static int
-open_log(struct daemon *d, bool background)
-{
-	const struct config_log *log = &d->config->log;
-
-	if (logging_open(log, background) == 0)
-		return 0;
-	fprintf(stderr, "cisternd: cannot open the log %s: %s\n",
-		log->path != NULL ? log->path : "", strerror(errno));
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-}
-
 static void
 raise_limits(void)
 {
@@ -84,35 +79,6 @@ raise_limits(void)
 			log_event(LOG_LEVEL_WARNING, "limit", "cannot raise the limit of open files: %s",
 				  strerror(errno));
 	}
-}
-
-static int
-open_pid_file(struct daemon *d)
-{
-	const char *path = d->config->pid_file;
-	char text[24];
-	int len;
-
-	if (path == NULL)
-		return 0;
-	d->pid_file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0644);
-	if (d->pid_file == -1) {
-		log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: %s", path, strerror(errno));
-		return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-	}
-	if (flock(d->pid_file, LOCK_EX | LOCK_NB) == -1) {
-		log_event(LOG_LEVEL_ERROR, "pid-file",
-			  "pid_file %s: locked: a cisternd with this file is running already", path);
-		close(d->pid_file);
-		d->pid_file = -1;
-		return EX_CANTCREAT;
-	}
-	len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
-	if (ftruncate(d->pid_file, 0) == -1 || write(d->pid_file, text, (size_t)len) != len) {
-		log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: %s", path, strerror(errno));
-		return EX_IOERR;
-	}
-	return 0;
 }
 
 static void
@@ -190,6 +156,15 @@ stop_to(struct daemon *d, enum intake_stop level, uint64_t patience)
 		event_add(d->patience, &tv);
 }
 
+/* How long a stop can take; 0: as long as it takes. */
+static uint64_t
+stop_length(const struct config *config)
+{
+	return config->shutdown_timeout == 0
+		       ? 0
+		       : config->shutdown_timeout + (LAST_WORDS + STOP_MARGIN) * UINT64_C(1000000);
+}
+
 static void
 daemon_on_patience(evutil_socket_t fd, short what, void *arg)
 {
@@ -220,9 +195,22 @@ reopen(struct daemon *d)
 }
 
 static void
+reload(struct daemon *d)
+{
+	service_reloading(&d->service);
+	reload_now(&d->reload);
+	if (!d->reload.under_way) /* it was refused */
+		service_ready(&d->service, d->reload.background);
+}
+
+static void
 daemon_on_taken(struct generation *generation)
 {
-	reload_taken(&the_daemon->reload, generation, the_daemon->stop != INTAKE_RUNS);
+	struct daemon *d = the_daemon;
+
+	reload_taken(&d->reload, generation, d->stop != INTAKE_RUNS);
+	if (!d->reload.under_way && d->stop == INTAKE_RUNS)
+		service_ready(&d->service, d->reload.background);
 }
 
 static void
@@ -235,6 +223,7 @@ take_signal(struct daemon *d, uint32_t number)
 			log_event(LOG_LEVEL_NOTICE, "stopping",
 				  "messages in progress may finish; a second signal stops at once");
 			stop_to(d, INTAKE_STOP, d->reign.newest->config->shutdown_timeout);
+			service_stopping(&d->service, stop_length(d->reign.newest->config));
 		} else {
 			log_event(LOG_LEVEL_NOTICE, "stopping", "at once");
 			stop_to(d, INTAKE_KILL, 0);
@@ -243,7 +232,7 @@ take_signal(struct daemon *d, uint32_t number)
 	case SIGHUP:
 		reopen(d);
 		if (d->stop == INTAKE_RUNS)
-			reload_now(&d->reload);
+			reload(d);
 		else
 			log_event(LOG_LEVEL_WARNING, "reload-refused",
 				  "HUP: the configuration is not read again, as the daemon stops");
@@ -294,13 +283,26 @@ open_main_loop(struct daemon *d)
 
 /* ---------------------------------------------------------- start and stop */
 
+static void
+daemon_look(struct figures *figures, void *arg)
+{
+	const struct daemon *d = arg;
+
+	figures_sum(figures, &d->reign);
+}
+
 static int
 open_generation(struct daemon *d, struct generation **g)
 {
 	int code = generation_new(g, &d->reign, d->config);
 
-	if (code != 0 || (code = generation_bind(*g)) != 0 || (code = open_pid_file(d)) != 0 ||
-	    (code = generation_open(*g)) != 0 || (code = open_workers(d)) != 0 ||
+	/* What may take privileges, ... */
+	if (code != 0 || (code = generation_bind(*g)) != 0 ||
+	    (code = belongings_open_pid_file(d->config, &d->identity, &d->pid_file)) != 0)
+		return code;
+	belongings_make_spill_directory(d->config, &d->identity);
+	/* ... and what must not need any. */
+	if ((code = identity_take(&d->identity)) != 0 || (code = generation_open(*g)) != 0 || (code = open_workers(d)) != 0 ||
 	    (code = generation_attach(*g)) != 0 || (code = generation_start(*g)) != 0)
 		return code;
 	return generation_listen(*g);
@@ -322,11 +324,14 @@ start(struct daemon *d, bool background)
 	signal(SIGPIPE, SIG_IGN);
 	if (background && (code = background_check(d->config)) != 0)
 		return code;
+	service_open(&d->service);
+	if ((code = given_open()) != 0 || (code = identity_find(&d->identity, d->config)) != 0)
+		return code;
 	if (background && (d->tell = background_go()) == -1) {
 		perror("cisternd: cannot go to the background");
 		return EX_OSERR;
 	}
-	if ((code = open_log(d, background)) != 0)
+	if ((code = belongings_open_log(d->config, &d->identity, background)) != 0)
 		return code;
 	memory_init(d->config->memory_limit);
 	raise_limits();
@@ -340,6 +345,9 @@ start(struct daemon *d, bool background)
 		return code;
 	}
 	generation_begin(generation);
+	if (heartbeat_open(&d->heartbeat, d->workers, d->n_workers) == -1 ||
+	    service_start(&d->service, d->base, &d->heartbeat, daemon_look, d) == -1)
+		return EX_OSERR;
 	return start_workers(d);
 }
 
@@ -354,27 +362,15 @@ say_ready(struct daemon *d)
 static void
 say_stopped(const struct daemon *d)
 {
-	uint64_t received = 0, accepted = 0, refused = 0, failed = 0, in_flight = 0, discarded = 0;
-	const struct ledger *ledger;
-	struct counters sum;
-	int e;
+	struct figures sum;
 
-	for (ledger = d->reign.ledgers; ledger != NULL; ledger = ledger->next) {
-		reign_count(&d->reign, ledger, &sum);
-		received += counter_get(&sum.received);
-		accepted += counter_get(&sum.accepted);
-		refused += counter_get(&sum.refused);
-		failed += counter_get(&sum.failed);
-		in_flight += counter_get(&sum.in_flight);
-		for (e = 0; e < ENDED_COUNT; e++)
-			discarded += counter_get(&sum.discarded[e]);
-	}
+	figures_sum(&sum, &d->reign);
 	log_event(LOG_LEVEL_INFO, "stopped",
 		  "received %llu messages: %llu accepted, %llu refused, %llu failed, %llu in flight; "
 		  "discarded %llu",
-		  (unsigned long long)received, (unsigned long long)accepted,
-		  (unsigned long long)refused, (unsigned long long)failed,
-		  (unsigned long long)in_flight, (unsigned long long)discarded);
+		  (unsigned long long)sum.received, (unsigned long long)sum.accepted,
+		  (unsigned long long)sum.refused, (unsigned long long)sum.failed,
+		  (unsigned long long)sum.in_flight, (unsigned long long)sum.discarded);
 }
 
 static void
@@ -389,10 +385,10 @@ clean_up(struct daemon *d)
 	reign_close(&d->reign);
 	for (i = 0; d->workers != NULL && i < d->n_workers; i++)
 		worker_close(&d->workers[i]);
-	if (d->pid_file != -1) {
-		unlink(d->config->pid_file);
-		close(d->pid_file);
-	}
+	heartbeat_close(&d->heartbeat);
+	belongings_close_pid_file(d->config, d->pid_file);
+	given_close();
+	service_close(&d->service);
 	if (d->signals != NULL)
 		event_free(d->signals);
 	if (d->signal_fd != -1)
@@ -418,6 +414,7 @@ daemon_run(struct config *config, bool background)
 	int code;
 
 	d.inbox.fd = -1;
+	d.service.systemd.fd = -1;
 	d.n_workers = d.reign.n_workers = count_workers(config);
 	d.reign.taken = daemon_on_taken;
 	the_daemon = &d;
@@ -428,6 +425,7 @@ daemon_run(struct config *config, bool background)
 				intake_stop(&d.intakes[i], INTAKE_KILL);
 	} else {
 		say_ready(&d);
+		service_ready(&d.service, background);
 		background_tell(d.tell, 0);
 		d.tell = -1;
 		if (event_base_dispatch(d.base) == -1) {

@@ -16,9 +16,12 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "belongings.h"
 #include "config/compare.h"
 #include "config/config.h"
 #include "generation.h"
+#include "identity.h"
+#include "intake/given.h"
 #include "message/format.h"
 #include "sinks/sink.h"
 #include "worker.h"
@@ -31,39 +34,6 @@ no_memory(void)
 }
 
 /* ------------------------------------------------------------------- sinks */
-
-/* The directory where large messages wait.  One that was asked for must be
- * usable; the default one is only needed once a message is large. */
-static int
-open_spill_directory(const struct config *config)
-{
-	const char *path = config->spill_directory;
-	enum log_level level = config->spill_directory_given ? LOG_LEVEL_ERROR : LOG_LEVEL_WARNING;
-
-	if (mkdir(path, 0700) == -1 && errno == ENOENT) {
-		/* The state directory's parent, on a machine without packages. */
-		char parent[4096];
-		char *slash;
-
-		snprintf(parent, sizeof(parent), "%s", path);
-		slash = strrchr(parent, '/');
-		if (slash != NULL && slash != parent) {
-			*slash = '\0';
-			(void)mkdir(parent, 0755);
-		}
-		(void)mkdir(path, 0700);
-	}
-	if (access(path, W_OK | X_OK) == 0)
-		return 0;
-	log_event(level, "spill-directory", "spill_directory %s: %s; %s", path, strerror(errno),
-		  config->spill_directory_given
-			  ? "make it, writable for this user, or name another one"
-			  : "messages over 1 MiB are refused until it can be written to "
-			    "(set spill_directory to one that can)");
-	if (!config->spill_directory_given)
-		return 0;
-	return errno == EACCES ? EX_NOPERM : EX_CANTCREAT;
-}
 
 /* The lowest number that no open sink has: outboxes go by it. */
 static unsigned
@@ -279,21 +249,25 @@ generation_bind(struct generation *g)
 {
 	struct sockets *sockets = &g->reign->sockets;
 	size_t i;
-	int code = 0;
+	int code = given_check(g->config);
 
 	sockets->n_workers = g->reign->n_workers;
 	sockets->round++;
 	for (i = 0; i < g->n_groups && code == 0; i++)
-		code = socket_set_open(sockets, &g->groups[i].sockets, g->groups[i].config);
+		code = socket_set_open(sockets, &g->groups[i].sockets, g->config,
+				       g->groups[i].config);
 	return code;
 }
 
 int
 generation_open(struct generation *g)
 {
-	int code = open_spill_directory(g->config);
+	static const struct identity ours;
 	size_t i;
+	int code;
 
+	belongings_make_spill_directory(g->config, &ours);
+	code = belongings_check_spill_directory(g->config);
 	for (i = 0; i < g->n_sinks && code == 0; i++)
 		code = open_sink(g, i);
 	for (i = 0; i < g->n_groups && code == 0; i++)

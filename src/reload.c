@@ -258,9 +258,9 @@ reload_announce(const struct generation *g)
 
 			if (s->announced)
 				continue;
-			s->announced = said = true;
-			log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
-				  group->config->name, s->text, group->config->backlog);
+			s->announced = true;
+			said |= s->given == -1; /* its backlog is the service manager's */
+			socket_say(s, group->config);
 		}
 		if (said && clamp > 0 && group->config->backlog > clamp)
 			log_event(LOG_LEVEL_WARNING, "backlog-clamped",

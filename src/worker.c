@@ -18,6 +18,7 @@ worker_run(void *arg)
 	if (event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY) == -1)
 		log_event(LOG_LEVEL_ERROR, "worker-failed", "worker %u: the event loop failed",
 			  worker->number);
+	atomic_store(&worker->ended, true);
 	inbox_post(worker->parent, &worker->ended_item);
 	return NULL;
 }

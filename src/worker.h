@@ -8,6 +8,7 @@
 #define WORKER_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/inbox.h"
@@ -20,6 +21,7 @@ struct worker {
 	struct inbox inbox;
 	pthread_t thread;
 	bool started;
+	atomic_bool ended;            /* the loop turns no more */
 	struct inbox *parent;         /* told when the loop has come to its end, ... */
 	struct inbox_item ended_item; /* ... by this item */
 };

@@ -169,9 +169,9 @@ privileges_are_root(void)
 	return getuid() == 0 || geteuid() == 0;
 }
 
-/* Whether user and group ids of all three kinds are as they should be. */
-static bool
-is_user(const struct privileges *privileges)
+/* User and group ids of all three kinds. */
+bool
+privileges_are(const struct privileges *privileges)
 {
 	uid_t uid[3];
 	gid_t gid[3];
@@ -207,16 +207,59 @@ has_way_back(const struct privileges *privileges)
 {
 	return setuid(0) == 0 || seteuid(0) == 0 || setresuid(0, 0, 0) == 0 ||
 	       (privileges->gid != 0 && (setgid(0) == 0 || setegid(0) == 0)) ||
-	       !is_user(privileges);
+	       !privileges_are(privileges);
+}
+
+static int
+set_groups(const struct privileges *privileges)
+{
+	return privileges->user[0] != '\0' ? initgroups(privileges->user, privileges->gid)
+					   : setgroups(1, &privileges->gid);
+}
+
+int
+privileges_return(struct privileges_loan *loan)
+{
+	int result = 0;
+
+	if (seteuid(0) == -1 || setegid(loan->gid) == -1 ||
+	    setgroups((size_t)loan->n_groups, loan->groups) == -1)
+		result = -1;
+	free(loan->groups);
+	*loan = (struct privileges_loan){ .taken = false };
+	return result;
+}
+
+int
+privileges_borrow(const struct privileges *privileges, struct privileges_loan *loan)
+{
+	int count = getgroups(0, NULL), error;
+
+	*loan = (struct privileges_loan){ .taken = true, .gid = getegid() };
+	if (count == -1)
+		return -1;
+	loan->groups = calloc((size_t)count + 1, sizeof(*loan->groups));
+	if (loan->groups == NULL)
+		return -1;
+	loan->n_groups = getgroups(count, loan->groups);
+	if (loan->n_groups == -1) {
+		free(loan->groups);
+		return -1;
+	}
+	if (set_groups(privileges) == 0 && setegid(privileges->gid) == 0 &&
+	    seteuid(privileges->uid) == 0)
+		return 0;
+	error = errno;
+	(void)privileges_return(loan);
+	errno = error;
+	return -1;
 }
 
 static int
 become(const struct privileges *privileges)
 {
 	/* Groups first: they can only be changed as long as we are root. */
-	if (privileges->user[0] != '\0'
-		    ? initgroups(privileges->user, privileges->gid) == -1
-		    : setgroups(1, &privileges->gid) == -1)
+	if (set_groups(privileges) == -1)
 		return -1;
 	if (setresgid(privileges->gid, privileges->gid, privileges->gid) == -1 ||
 	    prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) == -1 ||
@@ -239,7 +282,7 @@ privileges_drop(const struct privileges *privileges)
 		if (privileges_are_root()) {
 			if (become(privileges) == -1)
 				return -1;
-		} else if (!is_user(privileges)) {
+		} else if (!privileges_are(privileges)) {
 			errno = EPERM;
 			return -1;
 		}

@@ -26,6 +26,21 @@ int privileges_find(const char *user, const char *group, struct privileges *priv
 /* Whether this process may do what only root may: command sinks ask. */
 bool privileges_are_root(void);
 
+/* Whether this process is that user, all of its ids, already. */
+bool privileges_are(const struct privileges *privileges);
+
+/* Becomes that user, its groups included, as far as files are concerned, until
+ * privileges_return.  As root, and before any thread.  -1 with errno; after a
+ * failed privileges_return the caller must end. */
+struct privileges_loan {
+	bool taken;
+	gid_t *groups; /* root's own */
+	int n_groups;
+	gid_t gid;
+};
+int privileges_borrow(const struct privileges *privileges, struct privileges_loan *loan);
+int privileges_return(struct privileges_loan *loan);
+
 /* Becomes that user, with its groups and without any capability, and makes sure
  * that there is no way back.  The memory is no longer anybody's to read or dump.
  * One who is that user already need not be root; that is how systemd starts us.

@@ -83,6 +83,7 @@ struct config {
 	char *file;
 	struct config_strings files; /* it and what it includes */
 	int workers;                 /* 0: one per CPU available */
+	char *user, *group;          /* whom to become; NULL: nobody, the user's own */
 	char *pid_file;              /* or NULL */
 	uint64_t shutdown_timeout;
 	uint64_t memory_limit;

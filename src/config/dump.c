@@ -68,6 +68,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_SINK_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
+	case TABLE_TEXT:
 	case TABLE_PATH:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
@@ -81,7 +82,8 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 static bool
 is_absent(const struct config_row *row, const void *base)
 {
-	return (row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL;
+	return (row->type == TABLE_TEXT || row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) &&
+	       string(row, base) == NULL;
 }
 
 void

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/privileges.h"
 #include "config/listeners.h"
 #include "config/table.h"
 #include "config/value.h"
@@ -160,6 +161,25 @@ parse_log(struct parse *parse, const config_setting_t *root)
 	}
 }
 
+/* A user that nobody knows would only be found out by the next start. */
+static void
+check_user(struct parse *parse, const config_setting_t *root)
+{
+	const struct config *config = parse->config;
+	const config_setting_t *user = parse_member(root, "user"), *group = parse_member(root, "group");
+	struct privileges privileges;
+	const char *why;
+
+	/* What is there and could not be read has been told. */
+	if ((user != NULL && config->user == NULL) || (group != NULL && config->group == NULL) ||
+	    privileges_find(config->user, config->group, &privileges, &why) == 0)
+		return;
+	parse_error(parse, user != NULL ? user : group, "user %s%s%s: %s",
+		    config->user != NULL ? config->user : "none",
+		    config->group != NULL ? ", group " : "",
+		    config->group != NULL ? config->group : "", why);
+}
+
 static void
 parse_globals(struct parse *parse, const config_setting_t *root)
 {
@@ -172,6 +192,7 @@ parse_globals(struct parse *parse, const config_setting_t *root)
 					parse->config);
 	}
 	parse->config->spill_directory_given = parse_member(root, "spill_directory") != NULL;
+	check_user(parse, root);
 	parse_log(parse, root);
 	for (int i = 0; i < config_setting_length(root); i++) {
 		const config_setting_t *setting = parse_element(root, i);

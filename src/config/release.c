@@ -40,6 +40,8 @@ release_config(struct config *config)
 	free(config->sinks);
 	release_strings(&config->files);
 	free(config->file);
+	free(config->user);
+	free(config->group);
 	free(config->pid_file);
 	free(config->spill_directory);
 	free(config->log.path);

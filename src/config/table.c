@@ -80,6 +80,10 @@ static const char *const lengths[] = { "1", "2", "4", "8", NULL };
 static const struct config_row rows[] = {
 	{ "workers", GLOBAL(workers), .type = TABLE_INTEGER, .maximum = 1024, .fallback = "0",
 	  .at_start = true, .help = "worker threads; 0: one per CPU available" },
+	{ "user", GLOBAL(user), .type = TABLE_TEXT, .at_start = true,
+	  .help = "whom to become once sockets are bound: a name or a number" },
+	{ "group", GLOBAL(group), .type = TABLE_TEXT, .at_start = true,
+	  .help = "its group, when it is not the user's own" },
 	{ "pid_file", GLOBAL(pid_file), .type = TABLE_PATH, .at_start = true,
 	  .help = "file that holds the daemon's process id" },
 	{ "shutdown_timeout", GLOBAL(shutdown_timeout), .type = TABLE_DURATION, .maximum = YEAR,

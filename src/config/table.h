@@ -29,6 +29,7 @@ enum table_type {
 	TABLE_BOOL,
 	TABLE_MODE,
 	TABLE_CHOICE,
+	TABLE_TEXT, /* any but the empty one */
 	TABLE_PATH,
 	TABLE_TARGET,    /* of the log: a choice or a path */
 	TABLE_DELIMITER,

@@ -79,6 +79,9 @@ print_expected(FILE *to, const struct config_row *row)
 		print_choices(to, row->choices, "\"");
 		fputs(", or an absolute path: the daemon changes its directory", to);
 		break;
+	case TABLE_TEXT:
+		fputs("a string that is not empty", to);
+		break;
 	case TABLE_PATH:
 		fputs("an absolute path (\"/...\"): the daemon changes its directory", to);
 		break;
@@ -298,6 +301,8 @@ put_text(struct parse *parse, const struct config_row *row, const char *text, vo
 		return place != -1;
 	case TABLE_TARGET:
 		return put_target(parse, row, text, base);
+	case TABLE_TEXT:
+		return *text != '\0' && put_string(parse, row, text, base);
 	case TABLE_PATH:
 		return is_path(text) && put_string(parse, row, text, base);
 	default:

@@ -458,6 +458,14 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	receive_first(c);
 }
 
+/* Whether its first message may be on the way: then the client would take a FIN for
+ * the receipt of what nobody will read. */
+static bool
+awaits_first(const struct connection *c)
+{
+	return c->messages == 0 && !c->fin && c->listener->config->reply == CONFIG_REPLY_NONE;
+}
+
 void
 connection_stop(struct connection *c)
 {
@@ -468,7 +476,7 @@ connection_stop(struct connection *c)
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */
 		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || c->dropped ||
-				 connection_in_progress(c) || unread(c));
+				 connection_in_progress(c) || unread(c) || awaits_first(c));
 		return;
 	}
 	if (c->state == CONNECTION_OPEN && c->paused_since == 0)
@@ -477,7 +485,11 @@ connection_stop(struct connection *c)
 		return;
 	if (level == INTAKE_ABORT && (connection_in_progress(c) || c->rest != NULL))
 		connection_fail(c, ENDED_SHUTDOWN, "the daemon stops");
-	else if (level == INTAKE_ABORT || (!connection_in_progress(c) && c->rest == NULL &&
-					     c->in_flight == 0 && c->paused_since == 0))
+	else if (level != INTAKE_ABORT && (connection_in_progress(c) || c->rest != NULL ||
+					   c->in_flight > 0 || c->paused_since != 0))
+		return;
+	else if (awaits_first(c))
+		leave(c, true);
+	else
 		connection_end(c);
 }

@@ -7,6 +7,7 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -23,6 +24,7 @@
 
 #include "base/log.h"
 #include "base/net.h"
+#include "intake/given.h"
 #include "intake/socket.h"
 
 static void
@@ -46,7 +48,9 @@ complain(const struct config_listener *listener, const char *text, const char *w
 	if (error == EADDRINUSE)
 		hint = "; another program has it: `ss -ltnp` shows which";
 	else if (error == EACCES)
-		hint = "; ports below 1024 and protected directories need privileges";
+		hint = "; a port below 1024 takes root, CAP_NET_BIND_SERVICE or a socket unit, a "
+		       "path the right to its directory; where `user` has given root up, as it "
+		       "has at a reload, only a restart helps";
 	else if (error == EADDRNOTAVAIL)
 		hint = "; no interface of this machine has that address";
 	log_event(LOG_LEVEL_ERROR, "listen-failed", "listener %s: cannot %s %s: %s%s", listener->name,
@@ -95,6 +99,7 @@ socket_new(struct sockets *all, struct socket_set *set, const struct config_list
 
 	if (s == NULL)
 		return NULL;
+	s->given = -1;
 	s->next = all->first;
 	all->first = s;
 	s->keepalive = listener->keepalive;
@@ -158,7 +163,8 @@ find_inet(const struct sockets *all, const struct config_listener *listener,
 	struct socket *s;
 
 	for (s = all->first; s != NULL; s = s->next) {
-		if (s->leaving || s->round == all->round || !same_host(&s->address, address))
+		if (s->leaving || s->given != -1 || s->round == all->round ||
+		    !same_host(&s->address, address))
 			continue;
 		if (port_of(address) != 0 ? port_of(&s->address) == port_of(address)
 					  : s->any_port && strcmp(s->listener, listener->name) == 0)
@@ -173,7 +179,8 @@ find_unix(const struct sockets *all, const char *path)
 	struct socket *s;
 
 	for (s = all->first; s != NULL; s = s->next)
-		if (!s->leaving && s->round != all->round && s->address.ss_family == AF_UNIX &&
+		if (!s->leaving && s->given == -1 && s->round != all->round &&
+		    s->address.ss_family == AF_UNIX &&
 		    strcmp(s->text + strlen("unix:"), path) == 0)
 			return s;
 	return NULL;
@@ -294,10 +301,55 @@ open_unix(struct sockets *all, struct socket_set *set, const struct config_liste
 		s->fds[i] = s->fds[0];
 	atomic_store(&s->holders, all->n_workers);
 	s->unlink_path = strdup(path);
-	if (s->unlink_path == NULL || chmod(path, 0666) == -1 || lstat(path, &st) == -1)
+	if (s->unlink_path == NULL ||
+	    /* not where a link would lead */
+	    fchmodat(AT_FDCWD, path, 0666, AT_SYMLINK_NOFOLLOW) == -1 || lstat(path, &st) == -1)
 		return complain(listener, s->text, "prepare");
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
+	return 0;
+}
+
+static struct socket *
+find_given(const struct sockets *all, int given)
+{
+	struct socket *s;
+
+	for (s = all->first; s != NULL && s->given != given;)
+		s = s->next;
+	return s;
+}
+
+/* One that the service manager has handed over, under a descriptor of our own. */
+static int
+open_given(struct sockets *all, struct socket_set *set, const struct config_listener *listener,
+	   int given)
+{
+	struct socket *s = find_given(all, given);
+	unsigned i;
+
+	if (s != NULL && socket_set_add(all, set, s) == 0)
+		return 0;
+	if (s != NULL || (s = socket_new(all, set, listener)) == NULL)
+		return complain(listener, "its addresses", "remember");
+	s->shared = true;
+	s->given = given;
+	s->backlog = -1; /* the manager's */
+	atomic_init(&s->holders, 1);
+	snprintf(s->text, sizeof(s->text), "a given socket");
+	s->address_len = sizeof(s->address);
+	s->fds[0] = fcntl(given, F_DUPFD_CLOEXEC, 0);
+	if (s->fds[0] == -1 ||
+	    getsockname(s->fds[0], (struct sockaddr *)&s->address, &s->address_len) == -1)
+		return complain(listener, s->text, "take");
+	net_sockaddr_text((struct sockaddr *)&s->address, s->text, sizeof(s->text));
+	for (i = 1; i < all->n_workers; i++)
+		s->fds[i] = s->fds[0];
+	atomic_store(&s->holders, all->n_workers);
+	if (set_option(given, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
+	    (s->address.ss_family != AF_UNIX &&
+	     set_option(given, IPPROTO_TCP, TCP_NODELAY, s->nodelay) == -1))
+		return complain(listener, s->text, "set options of");
 	return 0;
 }
 
@@ -362,13 +414,19 @@ open_both(struct sockets *all, struct socket_set *set, const struct config_liste
 }
 
 int
-socket_set_open(struct sockets *all, struct socket_set *set, const struct config_listener *listener)
+socket_set_open(struct sockets *all, struct socket_set *set, const struct config *config,
+		const struct config_listener *listener)
 {
 	struct sockaddr_storage address;
 	socklen_t len;
-	size_t i;
-	int code;
+	size_t i, at = 0;
+	int given, code;
 
+	while ((given = given_next(config, listener, &at)) != -1)
+		if ((code = open_given(all, set, listener, given)) != 0)
+			return code;
+	if (set->count > 0)
+		return 0;
 	for (i = 0; i < listener->address.count; i++) {
 		const char *text = listener->address.items[i];
 
@@ -429,13 +487,13 @@ adjust(struct sockets *all, struct socket *s, const struct config_listener *list
 		s->announced = false;
 	}
 
-	if (s->backlog != listener->backlog)
+	if (s->given == -1 && s->backlog != listener->backlog)
 		result |= listen_on(s, all->n_workers, listener->backlog);
 	for (w = 0; w < (s->shared ? 1 : all->n_workers); w++) {
 		if (s->keepalive != listener->keepalive)
 			result |= set_option(s->fds[w], SOL_SOCKET, SO_KEEPALIVE,
 					     listener->keepalive);
-		if (s->nodelay != nodelay && !s->shared)
+		if (s->nodelay != nodelay && s->address.ss_family != AF_UNIX)
 			result |= set_option(s->fds[w], IPPROTO_TCP, TCP_NODELAY, nodelay);
 	}
 	s->keepalive = listener->keepalive;
@@ -454,6 +512,17 @@ socket_set_adjust(struct sockets *all, struct socket_set *set, const struct conf
 				  "listener %s: cannot change the backlog or options of %s: %s; it "
 				  "goes on with those that it had",
 				  listener->name, set->items[i]->text, strerror(errno));
+}
+
+void
+socket_say(const struct socket *s, const struct config_listener *listener)
+{
+	if (s->given != -1)
+		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (of the service manager)",
+			  listener->name, s->text);
+	else
+		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
+			  listener->name, s->text, listener->backlog);
 }
 
 void

@@ -2,8 +2,9 @@
  * socket: listening sockets, bound as the configuration says.
  *
  * Opened by the main thread, as many for each address as there are workers
- * (SO_REUSEPORT); a unix socket is one that all share.  A socket belongs to its
- * address: a configuration that has the address, too, goes on with the very same
+ * (SO_REUSEPORT); a unix socket is one that all share, and so is one that the service
+ * manager has handed over (given.h), in place of what the configuration says.  A socket
+ * belongs to its address: a configuration that has the address, too, goes on with the very same
  * descriptors, whatever its listener is called.
  */
 #ifndef INTAKE_SOCKET_H
@@ -28,6 +29,8 @@ struct socket {
 	char *listener;                  /* the name of whoever had it last */
 	bool any_port;                   /* the kernel picked the port */
 	bool shared;
+	int given;                       /* the service manager's descriptor, which listens
+					  * already and stays; -1: it is ours */
 	bool leaving;                    /* no configuration in force has it */
 	bool announced;                  /* the log knows it by its listener's name */
 	unsigned round;                  /* of the last opening that took it */
@@ -57,7 +60,7 @@ struct socket_set {
  * bound, and listening only after socket_set_listen, so that nobody is kept waiting by
  * a start that fails.  0, or an exit code of sysexits.h, having logged address, port
  * and reason; the set is to be closed in any case. */
-int socket_set_open(struct sockets *all, struct socket_set *set,
+int socket_set_open(struct sockets *all, struct socket_set *set, const struct config *config,
 		    const struct config_listener *listener);
 int socket_set_listen(struct sockets *all, struct socket_set *set,
 		      const struct config_listener *listener);
@@ -65,6 +68,9 @@ int socket_set_listen(struct sockets *all, struct socket_set *set,
 /* For sockets that were there already: their name, and what the listener says of them. */
 void socket_set_adjust(struct sockets *all, struct socket_set *set,
 		       const struct config_listener *listener);
+
+/* Says where it listens, for people. */
+void socket_say(const struct socket *socket, const struct config_listener *listener);
 
 /* The listener goes; sockets that nobody has any more are closed and freed. */
 void socket_set_close(struct sockets *all, struct socket_set *set);

@@ -40,9 +40,11 @@ class Tap:
         self.number = 0
         self.failed = 0
 
-    def result(self, good, what):
+    def result(self, good, what, why=""):
         self.number += 1
         self.failed += not good
+        if not good and why:
+            self.note(why)
         print("%s %d - %s" % ("ok" if good else "not ok", self.number, what), flush=True)
         return good
 

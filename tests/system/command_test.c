@@ -125,6 +125,7 @@ START_TEST(dump_reads_back)
 {
 	char *path = config_file("framing = \"delimiter\"; delimiter = \"\\\\x00\\r\"; "
 				 "port = 4000; max_message_size = \"3M\"; idle_timeout = \"5m\"; "
+				 "user = \"1\"; group = \"1\"; "
 				 "listeners = { a = { port = 0; }; b = { framing = \"line\"; }; };");
 	struct program_result first = program_run("-T", "-c", path, NULL), second;
 	char *again;

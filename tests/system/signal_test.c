@@ -96,19 +96,28 @@ START_TEST(second_term)
 }
 END_TEST
 
-/* SIGINT is the same; connections without a message in progress do not hold it up. */
+/* SIGINT is the same; connections without a message in progress do not hold it up.  One
+ * that has had none at all is reset: its client may have sent one at this very moment,
+ * and would take an orderly close for the receipt. */
 START_TEST(int_with_idle_connections)
 {
-	struct daemon *daemon = daemon_start(RAW "shutdown_timeout = 300;");
-	int fds[10], i;
+	struct daemon *daemon = daemon_start(RAW "shutdown_timeout = 300; listeners = { main = { }; "
+						 "told = { reply = \"receipt\"; }; "
+						 "lines = { framing = \"line\"; }; };");
+	int fds[10], told = client_connect(daemon_address(daemon, "told"));
+	int lines = client_connect(daemon_address(daemon, "lines")), i;
 
 	for (i = 0; i < 10; i++)
 		fds[i] = client_connect(daemon_address(daemon, "main"));
 	/* All are accepted once one that came later has been served. */
 	client_deliver(daemon_address(daemon, "main"), "x", 1, CLIENT_FIN);
+	client_send_text(lines, "y\n");
+	free(daemon_wait_output(daemon, 2));
 	daemon_signal(daemon, SIGINT);
 	for (i = 0; i < 10; i++)
-		client_expect(fds[i], "", CLIENT_FIN);
+		client_expect(fds[i], "", CLIENT_RST);
+	client_expect(told, "", CLIENT_FIN); /* no receipt, no message */
+	client_expect(lines, "", CLIENT_FIN);
 	ck_assert_int_eq(daemon_wait(daemon), 0);
 	daemon_end(daemon);
 }

@@ -298,6 +298,45 @@ START_TEST(to_a_name_with_all_its_groups)
 }
 END_TEST
 
+/* Another user for a moment: what is that user's to open, no more; then root, all of it,
+ * again.  In a child of its own: 0, or the number of what was wrong. */
+static int
+borrow(void)
+{
+	struct privileges privileges = numbers_only();
+	struct privileges_loan loan;
+	gid_t groups[8];
+	int fd;
+
+	if (have_groups() == -1 || privileges_borrow(&privileges, &loan) == -1)
+		return 1;
+	if (geteuid() != UID || getegid() != GID || getuid() != 0 ||
+	    getgroups(8, groups) != 1 || groups[0] != GID)
+		return 2;
+	fd = open("/proc/sys/kernel/hostname", O_WRONLY | O_CLOEXEC);
+	if (fd != -1 || access("/", W_OK) == -1) /* access(2) asks for the real user */
+		return 3;
+	if (privileges_return(&loan) == -1 || loan.taken)
+		return 4;
+	if (geteuid() != 0 || getegid() != 0 || getgroups(8, groups) != 4 || groups[3] != 1000)
+		return 5;
+	return privileges_drop(&privileges) == 0 && geteuid() == UID ? 0 : 6;
+}
+
+START_TEST(a_user_for_a_moment)
+{
+	pid_t child = fork();
+	int status;
+
+	ck_assert_int_ne(child, -1);
+	if (child == 0)
+		_exit(borrow());
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_int_eq(WEXITSTATUS(status), 0);
+}
+END_TEST
+
 static int
 keep_capabilities(void)
 {
@@ -439,6 +478,7 @@ privileges_suite(void)
 	if (geteuid() == 0) {
 		tcase_add_test(dropping, to_a_number);
 		tcase_add_test(dropping, to_a_name_with_all_its_groups);
+		tcase_add_test(dropping, a_user_for_a_moment);
 		tcase_add_test(dropping, securebits_do_not_help_to_keep_capabilities);
 		tcase_add_test(dropping, root_without_a_user_stays_root);
 		tcase_add_test(dropping, who_is_that_user_already);
