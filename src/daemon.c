@@ -25,6 +25,7 @@
 #include <event2/event.h>
 
 #include "background.h"
+#include "base/clock.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -184,6 +185,8 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 	if (limits_init(&group->limits, config->max_connections,
 			config->max_connections_per_address) == -1)
 		return EX_OSERR;
+	rate_init(&group->rate, config->rate_limit.listener, clock_now());
+	group->paced = config->rate_limit.connection != 0 || config->rate_limit.listener != 0;
 	group->deliver = calloc(config->deliver.count, sizeof(*group->deliver));
 	group->members = calloc(d->n_workers, sizeof(*group->members));
 	if (group->deliver == NULL || group->members == NULL || choose_spill(d, group) == -1)

@@ -30,6 +30,14 @@ string(const struct config_row *row, const void *base)
 	return *(char *const *)(const void *)((const char *)base + row->offset);
 }
 
+static const struct config_blocks *
+blocks(const struct config_row *row, const void *base)
+{
+	return (const void *)((const char *)base + row->offset);
+}
+
+static void print_inner(FILE *to, enum table_scope scope, const void *base);
+
 static void
 print_value(FILE *to, const struct config_row *row, const void *base)
 {
@@ -67,19 +75,43 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_SINK_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
+	case TABLE_BLOCKS:
+		print_strings(to, &blocks(row, base)->text);
+		break;
 	case TABLE_PATH:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
 		break;
 	case TABLE_GROUP:
+		print_inner(to, row->inner, (const char *)base + row->offset);
 		break;
 	}
+}
+
+/* The rows of a group inside a listener, on one line. */
+static void
+print_inner(FILE *to, enum table_scope scope, const void *base)
+{
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+
+	fputs("{ ", to);
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].scope != scope)
+			continue;
+		fprintf(to, "%s = ", rows[i].name);
+		print_value(to, &rows[i], base);
+		fputs("; ", to);
+	}
+	fputs("}", to);
 }
 
 static void
 print_row(FILE *to, const char *indent, const struct config_row *row, const void *base)
 {
 	if ((row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL)
+		return;
+	if (row->type == TABLE_BLOCKS && blocks(row, base)->acl == NULL)
 		return;
 	fprintf(to, "%s%s = ", indent, row->name);
 	print_value(to, row, base);
@@ -98,7 +130,7 @@ print_scope(FILE *to, const char *indent, enum table_scope scope, unsigned sink_
 	for (size_t i = 0; i < count; i++) {
 		const struct config_row *row = &rows[i];
 
-		if (row->scope != scope || row->type == TABLE_GROUP)
+		if (row->scope != scope)
 			continue;
 		if (scope == TABLE_SINK && (row->sink_types & sink_types) == 0)
 			continue;

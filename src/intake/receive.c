@@ -26,6 +26,7 @@
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/rate.h"
 #include "message/body.h"
 #include "message/chunk.h"
 #include "sinks/sink.h"
@@ -54,10 +55,10 @@ struct findings {
 	unsigned count;
 };
 
-/* Reads what fits into the chunk.  *len may be 0 with each of the results;
+/* Reads what fits into so much room of the chunk.  *len may be 0 with each of the results;
  * *drained: there is no more for now. */
 static enum arrived
-take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
+take(struct connection *c, struct chunk *chunk, size_t room, size_t *len, bool *drained)
 {
 	struct evbuffer *input = c->bev != NULL ? bufferevent_get_input(c->bev) : NULL;
 	bool to_the_end = c->listener->config->framing.kind == FRAMING_EOF;
@@ -67,17 +68,19 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 	*len = 0;
 	*drained = false;
 	if (have > 0) {
-		n = evbuffer_remove(input, chunk->data, chunk->size);
+		n = evbuffer_remove(input, chunk->data, room);
 		*len = n > 0 ? (size_t)n : 0;
 	}
 	if (c->fin)
 		return have == *len ? ARRIVED_LAST : ARRIVED_BYTES;
+	if (have > *len)
+		return ARRIVED_BYTES;
 	if (have > 0 && have < LIBEVENT_READ && !to_the_end) {
 		*drained = true;
 		return ARRIVED_BYTES;
 	}
-	while (*len < chunk->size) {
-		n = read(c->fd, chunk->data + *len, chunk->size - *len);
+	while (*len < room) {
+		n = read(c->fd, chunk->data + *len, room - *len);
 		if (n > 0) {
 			*len += (size_t)n;
 			if (!to_the_end)
@@ -413,6 +416,7 @@ must_wait(struct connection *c)
 	const struct config_listener *config = c->listener->config;
 	struct intake *intake = c->listener->intake;
 
+	c->paced = false; /* whatever it waits for now */
 	if (config->max_in_flight != 0 && c->in_flight >= config->max_in_flight)
 		return true;
 	if (c->held >= HELD_MOST)
@@ -433,6 +437,18 @@ must_wait(struct connection *c)
 		return false;
 	intake_starve(intake, c);
 	return true;
+}
+
+/* Whether rate_limit allows no read now; *room is cut to what it allows.  Then the
+ * connection's deadline takes it up again. */
+static bool
+must_pace(struct connection *c, size_t *room)
+{
+	if (c->rest != NULL)
+		return false; /* that has been read already */
+	*room = pace_ask(c->pace, *room, clock_now());
+	c->paced = *room == 0;
+	return c->paced;
 }
 
 /* A turn has ended with bytes, or a close, that the socket will not speak of
@@ -461,9 +477,9 @@ run(struct connection *c, unsigned turns)
 	for (turn = 0; turn < turns && c->state == CONNECTION_OPEN && !drained; turn++) {
 		struct chunk *chunk;
 		enum arrived arrived;
-		size_t len;
+		size_t len, room = l->pool.size;
 
-		if ((wait = must_wait(c)))
+		if ((wait = must_wait(c)) || (c->pace != NULL && (wait = must_pace(c, &room))))
 			break;
 		connection_unpause(c);
 		if (c->rest != NULL) {
@@ -475,7 +491,9 @@ run(struct connection *c, unsigned turns)
 			connection_fail(c, ENDED_MEMORY, "out of memory");
 			return;
 		}
-		arrived = take(c, chunk, &len, &drained);
+		arrived = take(c, chunk, room, &len, &drained);
+		if (c->pace != NULL)
+			pace_spend(c->pace, len);
 		if (len > 0) {
 			c->heard = clock_now();
 			c->bytes += len;
