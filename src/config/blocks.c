@@ -21,8 +21,17 @@ no_memory(struct parse *parse)
 	return false;
 }
 
+/* The line of one; only the last of a list can be said to stand where it does not. */
+static unsigned
+line_of(struct parse *parse, const config_setting_t *one, bool last)
+{
+	unsigned line = config_setting_source_line(one);
+
+	return last ? source_last_line(parse->source, line) : line;
+}
+
 static bool
-add(struct parse *parse, const struct config_row *row, const config_setting_t *one,
+add(struct parse *parse, const struct config_row *row, const config_setting_t *one, bool last,
     struct config_blocks *blocks)
 {
 	const char *text = config_setting_get_string(one), *why;
@@ -39,8 +48,8 @@ add(struct parse *parse, const struct config_row *row, const config_setting_t *o
 	if (acl_add(blocks->acl, text, &why) == -1) {
 		if (why == NULL)
 			return no_memory(parse);
-		parse_error(parse, one, "\"%s\" has %s; expected %s", row->name,
-			    value_found(found, one), why);
+		parse_error_at(parse, line_of(parse, one, last), "\"%s\" has %s; expected %s",
+			       row->name, value_found(found, one), why);
 		return false;
 	}
 	blocks->text.items[blocks->text.count] = strdup(text);
@@ -71,7 +80,8 @@ blocks_set(struct parse *parse, const struct config_row *row, const config_setti
 	if (blocks->text.items == NULL || blocks->acl == NULL)
 		return no_memory(parse);
 	for (int i = 0; i < count; i++)
-		good &= add(parse, row, many ? parse_element(setting, i) : setting, blocks);
+		good &= add(parse, row, many ? parse_element(setting, i) : setting,
+			    i == count - 1, blocks);
 	if (good && acl_finish(blocks->acl) == -1)
 		return no_memory(parse);
 	return good;
