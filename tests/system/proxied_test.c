@@ -155,7 +155,8 @@ START_TEST(header_names_the_client)
 					      good[i].filling);
 
 		for (size_t k = 0; k < sizeof pieces / sizeof pieces[0]; k++) {
-			if (len > 1000 && pieces[k] < 16)
+			/* Byte by byte is slow: one header of each version. */
+			if (pieces[k] < 16 && (len > 1000 || (pieces[k] == 1 && i % 3 != 0)))
 				continue;
 			expect_end(send_pieces(daemon, header, len, pieces[k], "PROXY hello"),
 				   CLIENT_FIN);

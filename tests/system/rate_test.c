@@ -205,7 +205,7 @@ START_TEST(with_max_in_flight)
 			  "sinks = { console = { type = \"console\"; format = \"line\"; }; };\n"
 			  "rate_limit = { connection = \"100K\"; listener = \"150K\"; };");
 	int fd = client_connect(daemon_address(daemon, "main"));
-	char *lines = malloc((size_t)COUNT * LINE_LEN), *got = malloc((size_t)COUNT * LINE_LEN);
+	char *lines = malloc((size_t)COUNT * LINE_LEN + 1), *got = malloc((size_t)COUNT * LINE_LEN);
 	double processor;
 
 	ck_assert(lines != NULL && got != NULL);
