@@ -113,34 +113,6 @@ static const struct {
 	{ "listeners = { a = { address = \"unix:/x\"; port = 1; };\n"
 	  "b = { address = \"unix:/x\"; port = 2; }; };",
 	  2, "listener \"b\" cannot have" },
-	/* blocks of addresses */
-	{ "allow = [ ];", 1, "\"allow\" is an empty list; expected at least one block" },
-	{ "allow = \"example.org\";", 1,
-	  "\"allow\" has the string \"example.org\"; expected an address or a block" },
-	{ "deny = [ \"192.0.2.0/24\",\n\"192.0.2.1/24\" ];", 2,
-	  "\"deny\" has the string \"192.0.2.1/24\"; expected 192.0.2.0/24: no bits" },
-	{ "deny = [ \"192.0.2.0/24\",\n\"::/129\"\n\n# last\n];", 2, "expected a prefix from /0" },
-	{ "deny = [ \"::/129\",\n\"::\"\n];", 1, "expected a prefix from /0" },
-	{ "deny = [ \"192.0.2.0/33\" ]; port = 0;", 1, "expected a prefix from /0 to /32" },
-	{ "deny = ( \"192.0.2.0/24\",\n5 );", 2, "\"deny\" is 5; expected a string, or a list" },
-	{ "deny = { };", 1, "\"deny\" is a group; expected a string, or a list of strings" },
-	{ "proxy_protocol = true;", 1, "\"proxy_protocol\" lacks \"proxy_from\"" },
-	{ "proxy_protocol = true;\nproxy_from = [ ];", 2, "lacks \"proxy_from\"" },
-	{ "proxy_from = \"192.0.2.1\";", 1, "means nothing where \"proxy_protocol\" is false" },
-	{ "proxy_from = \"192.0.2.1\"; proxy_protocol = true;\n"
-	  "listeners = { a = { proxy_protocol = false;\nproxy_from = \"192.0.2.2\"; }; };",
-	  3, "means nothing" },
-	{ "proxy_from = \"192.0.2.1\"; listeners = { a = { };\n"
-	  "b = { port = 1; proxy_protocol = true; proxy_from = [ ]; }; };",
-	  2, "lacks \"proxy_from\"" },
-	/* rate_limit */
-	{ "rate_limit = \"1M\";", 1, "\"rate_limit\" is the string \"1M\"; expected a group" },
-	{ "rate_limit = { connection = true; };", 1, "\"connection\" is true; expected a size" },
-	{ "rate_limit = {\nlistner = 5; };", 2, "(did you mean \"listener\"?)" },
-	{ "rate_limit = { listener = \"65G\"; };", 1, "from 0 to \"64G\"" },
-	{ "connection = 5;", 1, "which stands in the group \"rate_limit\"" },
-	{ "rate_limit = { listener = \"x\"; };\nlisteners = { a = { }; b = { port = 1; }; };", 1,
-	  "\"listener\" is the string" },
 	/* sinks by name */
 	{ "deliver = \"nowhere\";", 1, "\"deliver\" names \"nowhere\", which is no sink" },
 	{ "deliver = [ ];", 1, "\"deliver\" is an empty list" },

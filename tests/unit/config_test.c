@@ -2,7 +2,6 @@
  * config: good files, what they become, how they are printed and read back.
  * What is wrong with bad ones is for config_error_test.
  */
-#include <arpa/inet.h>
 #include <check.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -11,9 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/acl.h"
 #include "base/log.h"
-#include "base/net.h"
 #include "config/config.h"
 #include "config/table.h"
 #include "config/types.h"
@@ -113,59 +110,6 @@ START_TEST(empty_file_is_all_defaults)
 }
 END_TEST
 
-static struct net_address
-address(const char *text)
-{
-	struct sockaddr_in in = { .sin_family = AF_INET };
-	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6 };
-	struct net_address made;
-
-	if (inet_pton(AF_INET, text, &in.sin_addr) == 1) {
-		net_address_set(&made, (const struct sockaddr *)&in);
-	} else {
-		ck_assert_int_eq(inet_pton(AF_INET6, text, &in6.sin6_addr), 1);
-		net_address_set(&made, (const struct sockaddr *)&in6);
-	}
-	return made;
-}
-
-/* The blocks hold the one and not the other. */
-static void
-check_blocks(const struct config_blocks *blocks, const char *within, const char *without)
-{
-	struct net_address one = address(within), other = address(without);
-
-	ck_assert_ptr_nonnull(blocks->acl);
-	ck_assert(acl_match(blocks->acl, &one));
-	ck_assert(!acl_match(blocks->acl, &other));
-}
-
-/* A listener undoes what the top level says, or says something else; what is for proxies
- * is for those who have one. */
-START_TEST(blocks_of_listeners)
-{
-	struct config *config =
-		load("allow = \"192.0.2.0/24\"; deny = \"192.0.2.1\"; proxy_from = \"10.0.0.1\";\n"
-		     "rate_limit = { listener = 1; };\n"
-		     "listeners = { a = {}; b = { port = 1; deny = []; allow = \"::/0\";\n"
-		     "proxy_protocol = true; rate_limit = {}; };\n"
-		     "c = { address = \"unix:/s\"; proxy_protocol = true; proxy_from = []; }; };");
-	const struct config_listener *a = &config->listeners[0], *b = &config->listeners[1];
-
-	check_blocks(&a->allow, "192.0.2.1", "192.0.3.1");
-	check_blocks(&a->deny, "192.0.2.1", "192.0.2.2");
-	ck_assert_ptr_null(a->proxy_from.acl);
-	ck_assert_uint_eq(a->rate_limit.listener, 1);
-	check_blocks(&b->allow, "2001::", "192.0.2.2");
-	ck_assert_ptr_null(b->deny.acl);
-	check_blocks(&b->proxy_from, "10.0.0.1", "10.0.0.2");
-	ck_assert_uint_eq(b->rate_limit.listener, 0);
-	ck_assert_ptr_null(config->listeners[2].proxy_from.acl);
-	check_dump(config);
-	config_unref(config);
-}
-END_TEST
-
 START_TEST(all_settings_are_read)
 {
 	struct config *config = load(
@@ -180,9 +124,6 @@ START_TEST(all_settings_are_read)
 		"  idle_timeout = \"6m\"; message_timeout = \"7h\"; min_rate = \"8K\";\n"
 		"  incomplete = \"s\"; max_connections = 9;\n"
 		"  max_connections_per_address = 10; reply = \"receipt\"; keepalive = false;\n"
-		"  allow = [ \"192.0.2.0/24\", \"2001:db8::/32\" ]; deny = \"192.0.2.1\";\n"
-		"  proxy_protocol = true; proxy_from = ( \"10.0.0.0/8\" );\n"
-		"  rate_limit = { connection = \"1M\"; listener = 5000000000L; };\n"
 		"  deliver = [ \"s\", \"f\" ]; }; };\n"
 		"sinks = { f = { type = \"file\"; path = \"/f\"; format = \"line\"; sync = false;\n"
 		"                mode = 0600; };\n"
@@ -222,13 +163,6 @@ START_TEST(all_settings_are_read)
 	ck_assert_int_eq(one->incomplete_to, 1);
 	ck_assert_uint_eq(one->max_connections, 9);
 	ck_assert_uint_eq(one->max_connections_per_address, 10);
-	check_blocks(&one->allow, "192.0.2.255", "192.0.3.0");
-	check_blocks(&one->allow, "2001:db8::1", "2001:db9::");
-	check_blocks(&one->deny, "::ffff:192.0.2.1", "192.0.2.2");
-	check_blocks(&one->proxy_from, "10.255.0.1", "11.0.0.0");
-	ck_assert(one->proxy_protocol);
-	ck_assert_uint_eq(one->rate_limit.connection, 1 << 20);
-	ck_assert_uint_eq(one->rate_limit.listener, UINT64_C(5000000000));
 	ck_assert_int_eq(one->reply, CONFIG_REPLY_RECEIPT);
 	ck_assert(!one->keepalive);
 	ck_assert_uint_eq(one->deliver.count, 2);
@@ -635,7 +569,6 @@ config_suite(void)
 
 	tcase_add_test(tc, empty_file_is_all_defaults);
 	tcase_add_test(tc, all_settings_are_read);
-	tcase_add_test(tc, blocks_of_listeners);
 	tcase_add_test(tc, top_level_is_the_default_of_listeners);
 	tcase_add_test(tc, console_may_be_redefined);
 	tcase_add_loop_test(tc, delimiter_bytes, 0, sizeof delimiters / sizeof delimiters[0]);
