@@ -15,6 +15,7 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "belongings.h"
 #include "config/compare.h"
@@ -186,6 +187,8 @@ open_group(struct generation *g, struct listener_group *group)
 	    choose_spill(g->config, group) == -1)
 		return no_memory();
 	group->limits = &group->ledger->limits;
+	rate_init(&group->rate, config->rate_limit.listener, clock_now());
+	group->paced = config->rate_limit.connection != 0 || config->rate_limit.listener != 0;
 	for (i = 0; i < config->deliver.count; i++) {
 		group->deliver[i] = g->sinks[config->deliver_to[i]];
 		group->wants_local |= wants_local(group->deliver[i]->config);

@@ -17,6 +17,8 @@
 
 #include "framing/framing.h"
 
+struct acl;
+
 /* A place in a configuration file, for messages about what it says. */
 struct config_place {
 	const char *file; /* NULL: a default */
@@ -29,6 +31,17 @@ enum config_log_target { CONFIG_LOG_STDERR, CONFIG_LOG_SYSLOG, CONFIG_LOG_JOURNA
 struct config_strings {
 	char **items;
 	size_t count;
+};
+
+/* CIDR blocks, and what acl_match asks; acl is NULL where there are none. */
+struct config_blocks {
+	struct config_strings text; /* as written */
+	struct acl *acl;
+};
+
+struct config_rate_limit {
+	uint64_t connection; /* bytes a second; 0: any */
+	uint64_t listener;
 };
 
 /* Durations are microseconds, sizes bytes; 0 switches off where that makes sense. */
@@ -49,6 +62,11 @@ struct config_listener {
 	char *incomplete; /* name of a sink, or NULL */
 	uint64_t max_connections;
 	uint64_t max_connections_per_address;
+	struct config_blocks allow;
+	struct config_blocks deny;
+	bool proxy_protocol;
+	struct config_blocks proxy_from;
+	struct config_rate_limit rate_limit;
 	enum config_reply reply;
 	bool keepalive;
 	struct config_strings deliver;

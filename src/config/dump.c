@@ -31,6 +31,14 @@ string(const struct config_row *row, const void *base)
 	return *(char *const *)(const void *)((const char *)base + row->offset);
 }
 
+static const struct config_blocks *
+blocks(const struct config_row *row, const void *base)
+{
+	return (const void *)((const char *)base + row->offset);
+}
+
+static void print_inner(FILE *to, enum table_scope scope, const void *base);
+
 static void
 print_value(FILE *to, const struct config_row *row, const void *base)
 {
@@ -68,12 +76,16 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_SINK_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
+	case TABLE_BLOCKS:
+		print_strings(to, &blocks(row, base)->text);
+		break;
 	case TABLE_TEXT:
 	case TABLE_PATH:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
 		break;
 	case TABLE_GROUP:
+		print_inner(to, row->inner, (const char *)base + row->offset);
 		break;
 	}
 }
@@ -82,6 +94,8 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 static bool
 is_absent(const struct config_row *row, const void *base)
 {
+	if (row->type == TABLE_BLOCKS)
+		return blocks(row, base)->acl == NULL;
 	return (row->type == TABLE_TEXT || row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) &&
 	       string(row, base) == NULL;
 }
@@ -91,6 +105,24 @@ dump_value(FILE *to, const struct config_row *row, const void *base)
 {
 	if (!is_absent(row, base))
 		print_value(to, row, base);
+}
+
+/* The rows of a group inside a listener, on one line. */
+static void
+print_inner(FILE *to, enum table_scope scope, const void *base)
+{
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+
+	fputs("{ ", to);
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].scope != scope)
+			continue;
+		fprintf(to, "%s = ", rows[i].name);
+		print_value(to, &rows[i], base);
+		fputs("; ", to);
+	}
+	fputs("}", to);
 }
 
 static void
@@ -115,7 +147,7 @@ print_scope(FILE *to, const char *indent, enum table_scope scope, unsigned sink_
 	for (size_t i = 0; i < count; i++) {
 		const struct config_row *row = &rows[i];
 
-		if (row->scope != scope || row->type == TABLE_GROUP)
+		if (row->scope != scope)
 			continue;
 		if (scope == TABLE_SINK && (row->sink_types & sink_types) == 0)
 			continue;

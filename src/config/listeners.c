@@ -40,6 +40,48 @@ own_or_group(const config_setting_t *group, const char *name)
 	return own != NULL ? own : group;
 }
 
+static bool
+is_local(const struct config_listener *listener)
+{
+	for (size_t i = 0; i < listener->address.count; i++) {
+		if (strncmp(listener->address.items[i], "unix:", 5) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* Who may name a client decides who is let in: that is said, not assumed. */
+static void
+check_proxy(struct parse *parse, const config_setting_t *group,
+	    struct config_listener *listener)
+{
+	const config_setting_t *own = parse_member(group, "proxy_from");
+
+	if (listener->proxy_protocol && listener->proxy_from.acl == NULL && !is_local(listener)) {
+		parse_error(parse, own_or_group(group, own != NULL ? "proxy_from" : "proxy_protocol"),
+			    "\"proxy_protocol\" lacks \"proxy_from\"; expected the addresses of the "
+			    "proxies, such as [ \"192.0.2.1\" ]; whoever connects from elsewhere is "
+			    "refused");
+	} else if (!listener->proxy_protocol && own != NULL) {
+		parse_error(parse, own,
+			    "\"proxy_from\" means nothing where \"proxy_protocol\" is false");
+	} else if (!listener->proxy_protocol) {
+		/* What the top level says is for others. */
+		release_blocks(&listener->proxy_from);
+		listener->proxy_from = (struct config_blocks){ 0 };
+	}
+}
+
+static bool
+rows_are_good(const struct listener_rows *rows, const char *one, const char *other)
+{
+	size_t count;
+	const struct config_row *table = config_table(&count);
+
+	return !rows->bad[table_find(TABLE_LISTENER, one, 0) - table] &&
+	       !rows->bad[table_find(TABLE_LISTENER, other, 0) - table];
+}
+
 /* The settings of a listener: its own, else those of the top level, else defaults. */
 static void
 read_listener(struct parse *parse, const config_setting_t *group, const config_setting_t *top,
@@ -82,6 +124,9 @@ read_listener(struct parse *parse, const config_setting_t *group, const config_s
 				    "lacks \"delimiter\"; expected a string such as "
 				    "delimiter = \"<EOF>\"");
 	}
+	if (rows_are_good(mine, "proxy_protocol", "proxy_from") &&
+	    rows_are_good(mine, "address", "address"))
+		check_proxy(parse, group, listener);
 }
 
 static void
@@ -99,11 +144,7 @@ check_members(struct parse *parse, const config_setting_t *group)
 static bool
 place_is_known(const struct listener_rows *rows)
 {
-	size_t count;
-	const struct config_row *table = config_table(&count);
-
-	return !rows->bad[table_find(TABLE_LISTENER, "address", 0) - table] &&
-	       !rows->bad[table_find(TABLE_LISTENER, "port", 0) - table];
+	return rows_are_good(rows, "address", "port");
 }
 
 /* Whether two texts mean sockets that cannot both be bound. */

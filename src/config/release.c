@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+#include "base/acl.h"
+
 static void
 release_strings(struct config_strings *strings)
 {
@@ -16,12 +18,22 @@ release_strings(struct config_strings *strings)
 }
 
 void
+release_blocks(struct config_blocks *blocks)
+{
+	release_strings(&blocks->text);
+	acl_free(blocks->acl);
+}
+
+void
 release_listener(struct config_listener *listener)
 {
 	free(listener->name);
 	release_strings(&listener->address);
 	framing_clear(&listener->framing);
 	free(listener->incomplete);
+	release_blocks(&listener->allow);
+	release_blocks(&listener->deny);
+	release_blocks(&listener->proxy_from);
 	release_strings(&listener->deliver);
 	free(listener->deliver_to);
 }

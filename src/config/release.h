@@ -6,8 +6,9 @@
 
 #include "config/config.h"
 
-/* Both free what is owned; the listener itself belongs to others. */
+/* All free what is owned; the listener itself belongs to others, as do the blocks. */
 void release_config(struct config *config);
+void release_blocks(struct config_blocks *blocks);
 void release_listener(struct config_listener *listener);
 
 #endif

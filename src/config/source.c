@@ -118,7 +118,7 @@ advice(int error)
 	case EISDIR:
 		return "; expected a file";
 	case EFBIG:
-		return "; expected less than 4 MiB";
+		return "; expected less than 16 MiB";
 	default:
 		return "";
 	}
@@ -274,6 +274,25 @@ source_clear(struct source *source)
 	free(source->wide);
 	free(source->text);
 	*source = (struct source){ 0 };
+}
+
+unsigned
+source_last_line(const struct source *source, unsigned line)
+{
+	const char *at = source->text;
+	unsigned here, last = line;
+
+	for (here = 1; here <= line && at != NULL; here++) {
+		char first = at[strspn(at, " \t\r")];
+
+		if (first == '"')
+			last = here;
+		else if (here == line && first != ']' && first != ')')
+			last = line;
+		at = strchr(at, '\n');
+		at = at == NULL ? NULL : at + 1;
+	}
+	return last;
 }
 
 bool

@@ -16,7 +16,7 @@
 #include "config/report.h"
 
 /* Bounds that no honest file comes near to. */
-#define SOURCE_SIZE_MAX ((size_t)4 << 20) /* with all that it includes */
+#define SOURCE_SIZE_MAX ((size_t)16 << 20) /* with all that it includes */
 #define SOURCE_INCLUDES_MAX 1000
 #define SOURCE_DEPTH_MAX 10  /* of includes */
 #define SOURCE_NESTING_MAX 64 /* of groups and lists */
@@ -44,6 +44,10 @@ void source_clear(struct source *source);
 
 /* Where a line of the text came from. */
 struct config_place source_place(const struct source *source, unsigned line);
+/* libconfig knows a value's line only from what stands behind it: where that is the end
+ * of a list on a line of its own, the value's own line.  Costs a walk through the text. */
+unsigned source_last_line(const struct source *source, unsigned line);
+
 bool source_is_wide(const struct source *source, unsigned line);
 
 #endif

@@ -19,6 +19,7 @@
 #define GLOBAL(member) .scope = TABLE_GLOBAL, MEMBER(config, member)
 #define LOG(member) .scope = TABLE_LOG, MEMBER(config_log, member)
 #define LISTENER(member) .scope = TABLE_LISTENER, MEMBER(config_listener, member)
+#define RATE_LIMIT(member) .scope = TABLE_RATE_LIMIT, MEMBER(config_rate_limit, member)
 #define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
 
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
@@ -27,6 +28,7 @@
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
 #define YEAR (365 * 86400 * TYPES_SECOND)
 
 static const char *const framings[] = {
@@ -155,12 +157,27 @@ static const struct config_row rows[] = {
 	{ "max_connections_per_address", LISTENER(max_connections_per_address),
 	  .type = TABLE_INTEGER, .maximum = INT32_MAX, .fallback = "0",
 	  .help = "connections of one client address at a time; 0: no bound" },
+	{ "allow", LISTENER(allow), .type = TABLE_BLOCKS,
+	  .help = "blocks of addresses that may connect; none: all" },
+	{ "deny", LISTENER(deny), .type = TABLE_BLOCKS,
+	  .help = "blocks of addresses that may not" },
+	{ "proxy_protocol", LISTENER(proxy_protocol), .type = TABLE_BOOL, .fallback = "false",
+	  .help = "whether a PROXY header comes first and names the client" },
+	{ "proxy_from", LISTENER(proxy_from), .type = TABLE_BLOCKS,
+	  .help = "blocks of addresses that may connect and send one" },
+	{ "rate_limit", LISTENER(rate_limit), .type = TABLE_GROUP, .inner = TABLE_RATE_LIMIT,
+	  .help = "bytes a second that are read" },
 	{ "reply", LISTENER(reply), .type = TABLE_CHOICE, .choices = replies, .fallback = "none",
 	  .help = "what the client is sent for a message" },
 	{ "keepalive", LISTENER(keepalive), .type = TABLE_BOOL, .fallback = "true",
 	  .help = "TCP keepalive" },
 	{ "deliver", LISTENER(deliver), .type = TABLE_SINK_NAMES, .fallback = "console",
 	  .help = "sinks that get the messages" },
+
+	{ "connection", RATE_LIMIT(connection), .type = TABLE_SIZE, .maximum = 64 * GIB,
+	  .fallback = "0", .help = "bytes a second from one connection; 0: no bound" },
+	{ "listener", RATE_LIMIT(listener), .type = TABLE_SIZE, .maximum = 64 * GIB,
+	  .fallback = "0", .help = "bytes a second from all connections; 0: no bound" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
 	  .sink_types = CONSOLE | FILES | SPOOL, .required = true, .help = "the kind of sink" },

@@ -20,6 +20,7 @@ enum table_scope {
 	TABLE_LOG,      /* inside log = { ... } */
 	TABLE_LISTENER, /* inside a listener, or at the top level as a default */
 	TABLE_SINK,
+	TABLE_RATE_LIMIT, /* inside rate_limit = { ... } of a listener */
 };
 
 enum table_type {
@@ -34,6 +35,7 @@ enum table_type {
 	TABLE_TARGET,    /* of the log: a choice or a path */
 	TABLE_DELIMITER,
 	TABLE_ADDRESSES, /* one or a list */
+	TABLE_BLOCKS,    /* of addresses: one or a list */
 	TABLE_SINK_NAME,
 	TABLE_SINK_NAMES, /* one or a list */
 	TABLE_GROUP,      /* has rows of its own, or names that the operator gives */
@@ -47,6 +49,7 @@ struct config_row {
 	size_t width;  /* ... and its size */
 	uint64_t minimum;
 	uint64_t maximum;
+	enum table_scope inner; /* of a listener's group: its own rows' */
 	const char *fallback; /* the default, as text; NULL: none */
 	const char *const *choices; /* their values are their places; ends with NULL.  Of an
 				     * integer: the numbers that it may be */

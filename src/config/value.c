@@ -12,6 +12,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/blocks.h"
+#include "config/group.h"
 #include "config/types.h"
 
 static bool
@@ -92,6 +94,9 @@ print_expected(FILE *to, const struct config_row *row)
 		fputs("a string, or a list of strings: \"*\", \"localhost\", an IPv4 or IPv6 "
 		      "address or \"unix:/path\"",
 		      to);
+		break;
+	case TABLE_BLOCKS:
+		fputs("addresses or blocks of them (\"192.0.2.0/24\", \"2001:db8::/32\")", to);
 		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
@@ -479,8 +484,12 @@ value_set(struct parse *parse, const struct config_row *row, const config_settin
 	const char *text;
 	uint64_t value;
 
+	if (row->type == TABLE_GROUP)
+		return group_set(parse, row, setting, table_member(row, base));
 	if (setting == NULL)
 		return put_default(parse, row, base);
+	if (row->type == TABLE_BLOCKS)
+		return blocks_set(parse, row, setting, table_member(row, base));
 	if (row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES)
 		return put_strings(parse, row, setting, table_member(row, base));
 	switch (config_setting_type(setting)) {

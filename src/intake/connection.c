@@ -23,11 +23,14 @@
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/preface.h"
+#include "intake/rate.h"
 #include "message/body.h"
 #include "message/chunk.h"
 #include "worker.h"
 
 static const char *const state_names[] = {
+	[CONNECTION_PREFACE] = "preface",
 	[CONNECTION_OPEN] = "open",
 	[CONNECTION_ENDING] = "ending",
 	[CONNECTION_LINGERING] = "lingering",
@@ -71,8 +74,14 @@ leave(struct connection *c, bool reset)
 {
 	struct listener *l = c->listener;
 	struct intake *intake = l->intake;
+	bool unnamed = c->state == CONNECTION_PREFACE;
 
 	set_state(c, CONNECTION_DEAD);
+	if (unnamed)
+		preface_free(c->preface); /* and its event, while the descriptor is there */
+	else
+		pace_free(c->pace);
+	c->pace = NULL;
 	deadline_clear(&intake->deadlines, &c->deadline);
 	intake_unstarve(intake, c);
 	if (c->bev != NULL) {
@@ -96,7 +105,7 @@ leave(struct connection *c, bool reset)
 	body_free(c->body);
 	c->body = NULL;
 	counter_subtract(&l->counters.connections_active, 1);
-	listener_released(l, &c->origin.peer);
+	listener_released(l, unnamed ? NULL : &c->origin.peer);
 	connection_log(LOG_LEVEL_DEBUG, "connection-closed", c,
 		       "%s after %llu bytes, %llu messages", reset ? "reset" : "closed",
 		       (unsigned long long)c->bytes, (unsigned long long)c->messages);
@@ -345,6 +354,13 @@ connection_lost(struct connection *c, const char *why)
 }
 
 void
+connection_refuse(struct connection *c, enum refusal why, const char *text)
+{
+	listener_refuse(c->listener, why, &c->origin.peer, text);
+	leave(c, true);
+}
+
+void
 connection_out_of_memory(struct connection *c)
 {
 	struct listener *l = c->listener;
@@ -426,6 +442,27 @@ connection_buffer(struct connection *c)
 }
 
 void
+connection_greet(struct connection *c)
+{
+	struct listener *l = c->listener;
+
+	if (c->state == CONNECTION_PREFACE) {
+		set_state(c, CONNECTION_OPEN);
+		c->heard = clock_now();
+	}
+	counter_add(&l->counters.connections, 1);
+	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
+	if (l->group->paced) {
+		c->pace = pace_new(&l->group->rate, l->config->rate_limit.connection, c->heard);
+		if (c->pace == NULL) {
+			connection_out_of_memory(c);
+			return;
+		}
+	}
+	receive_first(c);
+}
+
+void
 connection_open(struct listener *l, int fd, const struct net_address *peer)
 {
 	static _Atomic uint64_t numbers;
@@ -435,11 +472,11 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1) {
 		memory_free(c);
 		net_reset(fd);
-		listener_released(l, peer);
-		listener_refuse(l, REFUSAL_MEMORY, peer, "reset: out of memory");
+		listener_released(l, l->config->proxy_protocol ? NULL : peer);
+		listener_refuse(l, REFUSAL_MEMORY, peer, "out of memory");
 		return;
 	}
-	*c = (struct connection){.listener = l, .fd = fd};
+	*c = (struct connection){.listener = l, .fd = fd, .state = CONNECTION_OPEN};
 	c->origin.connection = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
 	c->origin.listener = l->config->name;
 	c->origin.peer = *peer;
@@ -452,10 +489,13 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	intake->connections = c;
 	intake->n_connections++;
 	listener_gain(l);
-	counter_add(&l->counters.connections, 1);
 	counter_add(&l->counters.connections_active, 1);
-	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
-	receive_first(c);
+	if (l->config->proxy_protocol) {
+		c->state = CONNECTION_PREFACE;
+		preface_start(c);
+	} else {
+		connection_greet(c);
+	}
 }
 
 /* Whether its first message may be on the way: then the client would take a FIN for
@@ -473,6 +513,15 @@ connection_stop(struct connection *c)
 
 	if (c->state == CONNECTION_DEAD)
 		return;
+	if (c->state == CONNECTION_PREFACE) {
+		/* A header that has come whole is not turned away. */
+		if (level == INTAKE_STOP)
+			preface_run(c);
+		if (c->state == CONNECTION_PREFACE)
+			connection_refuse(c, REFUSAL_SHUTDOWN, "the daemon stops");
+		if (c->state == CONNECTION_DEAD)
+			return;
+	}
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */
 		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || c->dropped ||

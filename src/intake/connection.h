@@ -5,6 +5,7 @@
  * network side is gone stays until its last batch has come home.  Freeing it
  * discards a message in progress.  It belongs to its worker's thread.
  *
+ *   preface    (behind a proxy) waits for the header that names its client
  *   open       reads, frames, delivers
  *   ending     takes no more; waits for the sinks' answers and for its replies
  *              to leave
@@ -12,8 +13,8 @@
  *              that no reset of ours destroys what it has not read yet
  *   dead       the network side is gone; waits for the sinks
  *
- * connection.c holds its life, receive.c and feed.c the way in, reply.c the way out,
- * timeout.c what it owes us by when.
+ * preface.c holds what precedes, connection.c its life, receive.c and feed.c the way in,
+ * reply.c the way out, timeout.c what it owes us by when.
  */
 #ifndef INTAKE_CONNECTION_H
 #define INTAKE_CONNECTION_H
@@ -25,6 +26,7 @@
 #include "base/deadline.h"
 #include "base/log.h"
 #include "framing/framing.h"
+#include "intake/counters.h"
 #include "message/message.h"
 
 struct body;
@@ -32,8 +34,11 @@ struct bufferevent;
 struct event;
 struct intake;
 struct listener;
+struct pace;
+struct preface;
 
 enum connection_state {
+	CONNECTION_PREFACE,
 	CONNECTION_OPEN,
 	CONNECTION_ENDING,
 	CONNECTION_LINGERING,
@@ -51,6 +56,10 @@ struct connection {
 	struct body *body; /* of the message in progress, as far as it is kept */
 	struct framing_state framing;
 	struct batch *flight, **flight_last; /* batches that the sinks have */
+	union {
+		struct preface *preface; /* in CONNECTION_PREFACE */
+		struct pace *pace;       /* later on; NULL: no rate_limit */
+	};
 	struct deadline deadline;
 	uint64_t heard;        /* when bytes came last, or reading was taken up again */
 	uint64_t begun;        /* when the message in progress began; 0: none */
@@ -74,10 +83,18 @@ struct connection {
 	bool buried : 1;     /* on its way to connection_free */
 	bool starved : 1;    /* waits for memory */
 	bool large : 1;      /* sends large messages, faster than they are read */
+	bool paced : 1;      /* waits for its share of rate_limit */
 };
 
 /* Takes over an accepted descriptor.  Closes it (with a reset) when that fails. */
 void connection_open(struct listener *listener, int fd, const struct net_address *peer);
+
+/* The preface, if it had one, is over, and its address has a place: the client's own
+ * bytes come next. */
+void connection_greet(struct connection *connection);
+
+/* Turned away before that: counted and logged, and reset. */
+void connection_refuse(struct connection *connection, enum refusal why, const char *text);
 
 /* The stream is at its end and all in it was whole: no more is read. */
 void connection_end(struct connection *connection);

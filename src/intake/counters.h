@@ -13,7 +13,17 @@
 #include "message/message.h"
 
 /* Why a connection was turned away before a byte was read. */
-enum refusal { REFUSAL_ADDRESS_LIMIT, REFUSAL_MEMORY, REFUSAL_SHUTDOWN, REFUSAL_COUNT };
+enum refusal {
+	REFUSAL_ADDRESS_LIMIT,
+	REFUSAL_MEMORY,
+	REFUSAL_SHUTDOWN,
+	REFUSAL_ACCESS, /* by allow and deny */
+	REFUSAL_PROXY,  /* no PROXY header from who must send one, or one from who must not */
+	REFUSAL_COUNT,
+};
+
+/* The reason word of metrics: "address-limit", "memory", ... */
+const char *refusal_name(enum refusal refusal);
 
 typedef _Atomic uint64_t counter;
 

@@ -11,6 +11,7 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 
+#include "base/acl.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -49,6 +50,32 @@ acceptors(struct listener *l, bool on)
 	}
 }
 
+const char *
+refusal_name(enum refusal refusal)
+{
+	static const char *const names[] = {
+		[REFUSAL_ADDRESS_LIMIT] = "address-limit",
+		[REFUSAL_MEMORY] = "memory",
+		[REFUSAL_SHUTDOWN] = "shutdown",
+		[REFUSAL_ACCESS] = "access",
+		[REFUSAL_PROXY] = "proxy",
+	};
+
+	return names[refusal];
+}
+
+bool
+listener_admits(const struct listener *l, const struct net_address *peer)
+{
+	const struct config_listener *config = l->config;
+
+	if (peer->family == AF_UNIX)
+		return true;
+	if (config->deny.acl != NULL && acl_match(config->deny.acl, peer))
+		return false;
+	return config->allow.acl == NULL || acl_match(config->allow.acl, peer);
+}
+
 void
 listener_refuse(struct listener *l, enum refusal why, const struct net_address *peer, const char *text)
 {
@@ -58,21 +85,47 @@ listener_refuse(struct listener *l, enum refusal why, const struct net_address *
 	counter_add(&l->counters.connections_refused[why], 1);
 	if (damper_pass(&l->refusals[why], clock_now())) {
 		net_address_text(peer, name);
-		log_connection(LOG_LEVEL_WARNING, "connection-refused", &subject, "%s", text);
+		log_connection(LOG_LEVEL_WARNING, "connection-refused", &subject, "%s: reset: %s",
+			       refusal_name(why), text);
 	} else {
 		intake_damped(l->intake);
 	}
+}
+
+/* Whether who connects may go on.  With a PROXY header to come, that decides about the
+ * client, and only the proxy is looked at here. */
+static bool
+is_welcome(struct listener *l, int fd, const struct net_address *peer)
+{
+	const struct config_listener *config = l->config;
+
+	if (config->proxy_protocol) {
+		if (peer->family == AF_UNIX ||
+		    (config->proxy_from.acl != NULL && acl_match(config->proxy_from.acl, peer)))
+			return true;
+		net_reset(fd);
+		listener_refuse(l, REFUSAL_PROXY, peer, "its address is not in proxy_from");
+		return false;
+	}
+	if (listener_admits(l, peer))
+		return true;
+	net_reset(fd);
+	listener_refuse(l, REFUSAL_ACCESS, peer, LISTENER_NOT_ADMITTED);
+	return false;
 }
 
 /* A place under max_connections is taken already. */
 static void
 admit(struct listener *l, int fd, const struct net_address *peer)
 {
-	if (l->config->max_connections_per_address != 0 &&
+	const struct config_listener *config = l->config;
+
+	/* Behind a proxy an address has its place once the header has named it. */
+	if (!config->proxy_protocol && config->max_connections_per_address != 0 &&
 	    !limits_take_address(l->group->limits, peer)) {
 		net_reset(fd);
 		ledger_give_place(l->group->ledger);
-		listener_refuse(l, REFUSAL_ADDRESS_LIMIT, peer, "reset: max_connections_per_address is reached");
+		listener_refuse(l, REFUSAL_ADDRESS_LIMIT, peer, LISTENER_ADDRESS_LIMIT);
 		return;
 	}
 	connection_open(l, fd, peer);
@@ -115,6 +168,8 @@ listener_on_accept(struct evconnlistener *acceptor, evutil_socket_t fd, struct s
 	net_address_set(&peer, sa);
 	if (l->pause > 0)
 		l->pause--;
+	if (!is_welcome(l, fd, &peer))
+		return;
 	if (l->old) {
 		/* It had connected before its address went; there is nobody to wait for. */
 		limits_take_anyway(l->group->limits);
@@ -400,7 +455,7 @@ listener_landing(struct listener *l, const void *bytes, size_t len)
 void
 listener_released(struct listener *l, const struct net_address *peer)
 {
-	if (l->config->max_connections_per_address != 0)
+	if (peer != NULL && l->config->max_connections_per_address != 0)
 		limits_give_address(l->group->limits, peer);
 	ledger_give_place(l->group->ledger);
 }
@@ -419,8 +474,8 @@ listener_sum_up(struct listener *l)
 	for (i = 0; i < REFUSAL_COUNT; i++)
 		if ((held = damper_sum(&l->refusals[i])) > 0)
 			log_event(LOG_LEVEL_WARNING, "connection-refused",
-				  "listener %s: %llu more connections refused", l->config->name,
-				  (unsigned long long)held);
+				  "listener %s: %s: %llu more connections refused", l->config->name,
+				  refusal_name((enum refusal)i), (unsigned long long)held);
 	if ((held = damper_sum(&l->seat->accept_errors)) > 0)
 		log_event(LOG_LEVEL_WARNING, "accept-failed",
 			  "listener %s: could not accept %llu more times", l->config->name,

@@ -24,6 +24,8 @@
 #include "intake/counters.h"
 #include "intake/damper.h"
 #include "intake/ledger.h"
+#include "intake/limits.h"
+#include "intake/rate.h"
 #include "intake/socket.h"
 #include "message/chunk.h"
 
@@ -32,6 +34,10 @@ struct generation;
 struct intake;
 struct listener;
 struct sink;
+
+/* What the log says of some refusals. */
+#define LISTENER_NOT_ADMITTED "allow and deny do not let its address in"
+#define LISTENER_ADDRESS_LIMIT "max_connections_per_address is reached"
 
 struct listener_group {
 	const struct config_listener *config;
@@ -42,6 +48,8 @@ struct listener_group {
 	struct sink *incomplete;
 	char *spill_directory; /* where its large messages wait; owned */
 	mode_t spill_mode;
+	bool paced;                /* rate_limit is set */
+	struct rate rate;          /* of all connections; 0 where only each has a limit */
 	bool wants_local;          /* a sink records the local address */
 	struct listener **members; /* one a worker; NULL: gone */
 	unsigned n_members;
@@ -102,8 +110,12 @@ void listener_lose(struct listener *listener);
  * may lie in the one that it replaces.  NULL: no memory. */
 struct chunk *listener_landing(struct listener *listener, const void *bytes, size_t len);
 
-/* A connection is gone: its places are free again. */
+/* A connection is gone: its places are free again; peer is NULL where it had none
+ * among those of its address. */
 void listener_released(struct listener *listener, const struct net_address *peer);
+
+/* Whether allow and deny let this address in.  Local peers (AF_UNIX) always come in. */
+bool listener_admits(const struct listener *listener, const struct net_address *peer);
 
 /* Counts and logs that a connection was turned away unread. */
 void listener_refuse(struct listener *listener, enum refusal why, const struct net_address *peer,

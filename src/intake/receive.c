@@ -22,6 +22,7 @@
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/rate.h"
 #include "message/body.h"
 #include "message/chunk.h"
 
@@ -59,6 +60,8 @@ take(struct connection *c, struct chunk *chunk, size_t at, size_t most, size_t *
 	}
 	if (c->fin)
 		return have == *len ? ARRIVED_LAST : ARRIVED_BYTES;
+	if (have > *len)
+		return ARRIVED_BYTES;
 	if (have > 0 && have < LIBEVENT_READ && !to_the_end) {
 		*drained = true;
 		return ARRIVED_BYTES;
@@ -125,6 +128,7 @@ must_wait(struct connection *c)
 	const struct config_listener *config = c->listener->config;
 	struct intake *intake = c->listener->intake;
 
+	c->paced = false; /* whatever it waits for now */
 	if (config->max_in_flight != 0 && c->in_flight >= config->max_in_flight)
 		return true;
 	if (c->held >= HELD_MOST)
@@ -147,6 +151,18 @@ must_wait(struct connection *c)
 	return true;
 }
 
+/* Whether rate_limit allows no read now; *room is cut to what it allows.  Then the
+ * connection's deadline takes it up again. */
+static bool
+must_pace(struct connection *c, size_t *room)
+{
+	if (c->rest != NULL)
+		return false; /* that has been read already */
+	*room = pace_ask(c->pace, *room, clock_now());
+	c->paced = *room == 0;
+	return c->paced;
+}
+
 /* A turn has ended with bytes, or a close, that the socket will not speak of
  * again: they are seen to when the loop comes round. */
 static void
@@ -162,10 +178,10 @@ go_on_later(struct connection *c)
 				    BEV_TRIG_IGNORE_WATERMARKS | BEV_TRIG_DEFER_CALLBACKS);
 }
 
-/* One read, and its bytes into the framing.  False: the connection is not open any
- * more. */
+/* One read of at most `room` bytes, and into the framing with them.  False: the
+ * connection is not open any more. */
 static bool
-read_once(struct connection *c, struct feed_tail *tail, size_t *len, bool *drained)
+read_once(struct connection *c, struct feed_tail *tail, size_t room, size_t *len, bool *drained)
 {
 	struct listener *l = c->listener;
 	struct chunk *chunk = land(c, tail);
@@ -181,7 +197,11 @@ read_once(struct connection *c, struct feed_tail *tail, size_t *len, bool *drain
 	}
 	at = l->landed;
 	most = c->large ? chunk->size - at : (size_t)l->config->buffer_size;
+	if (most > room)
+		most = room;
 	arrived = take(c, chunk, at, most, len, drained);
+	if (c->pace != NULL)
+		pace_spend(c->pace, *len);
 	if (*len > 0) {
 		c->heard = clock_now();
 		c->bytes += *len;
@@ -210,13 +230,15 @@ run(struct connection *c, size_t quota)
 	size_t taken, len;
 
 	for (taken = 0; taken < quota && c->state == CONNECTION_OPEN && !drained; taken += len) {
-		if ((wait = must_wait(c)))
+		size_t room = l->pool.size;
+
+		if ((wait = must_wait(c)) || (c->pace != NULL && (wait = must_pace(c, &room))))
 			break;
 		connection_unpause(c);
 		len = c->rest_len;
 		if (c->rest != NULL)
 			feed_rest(c);
-		else if (!read_once(c, &tail, &len, &drained))
+		else if (!read_once(c, &tail, room, &len, &drained))
 			return;
 	}
 	if (tail.len > 0)

@@ -11,6 +11,8 @@
 #include "base/clock.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/preface.h"
+#include "intake/rate.h"
 #include "message/body.h"
 
 #define SECOND UINT64_C(1000000)
@@ -76,6 +78,9 @@ timeout_schedule(struct connection *c)
 	switch ((enum connection_state)c->state) {
 	case CONNECTION_DEAD:
 		return;
+	case CONNECTION_PREFACE:
+		when = preface_deadline(c);
+		break;
 	case CONNECTION_LINGERING:
 		when = timeout_lingering(c);
 		if (c->fin)
@@ -96,6 +101,8 @@ timeout_schedule(struct connection *c)
 			if (config->quiet_timeout != 0)
 				when = earlier(when, c->heard + config->quiet_timeout);
 		}
+		if (c->paced)
+			when = earlier(when, c->pace->due);
 		break;
 	}
 	if (is_blind(c))
@@ -172,10 +179,17 @@ timeout_on_deadline(struct deadline *deadline)
 	if (is_blind(c) && look_for_reset(c))
 		return;
 	switch ((enum connection_state)c->state) {
+	case CONNECTION_PREFACE:
+		preface_on_deadline(c);
+		return;
 	case CONNECTION_OPEN:
 		/* What has come while the loop, or the process, stood still counts. */
-		if (c->paused_since == 0)
+		if (c->paused_since == 0) {
 			receive_run(c);
+		} else if (c->paced && now >= c->pace->due) {
+			receive_run(c);
+			connection_advance(c);
+		}
 		if (c->state != CONNECTION_OPEN)
 			return;
 		look_while_open(c, now);

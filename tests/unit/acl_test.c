@@ -1,5 +1,5 @@
 /*
- * Tests of intake/acl: what is a block, and that looking it up says the same as
+ * Tests of base/acl: what is a block, and that looking it up says the same as
  * comparing bits with each block in turn.
  *
  * Blocks and addresses are random.  A failure names the seed; ACL_TEST_SEED sets it.
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "intake/acl.h"
+#include "base/acl.h"
 #include "unit.h"
 
 #define ROUNDS 300

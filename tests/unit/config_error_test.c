@@ -446,7 +446,7 @@ static const struct {
 	{ "", '\0', 1, "", false },
 	{ "port = 1;", '\0', 1, "backlog = 0;", false },
 	{ "", '\n', 1 << 20, "port = 1;", true },
-	{ "", ' ', (size_t)5 << 20, "", false },
+	{ "", ' ', (size_t)17 << 20, "", false },
 	{ "listeners = { ", 'x', 65, " = { }; };", false },
 	{ "listeners = { ", 'x', 64, " = { }; };", true },
 };

@@ -8,8 +8,8 @@
  * An IPv4-mapped IPv6 address is the IPv4 address that it stands for, in blocks as
  * in peers.  So 0.0.0.0/0 is all of IPv4 and nothing else, ::/0 all the rest.
  */
-#ifndef INTAKE_ACL_H
-#define INTAKE_ACL_H
+#ifndef BASE_ACL_H
+#define BASE_ACL_H
 
 #include <stdbool.h>
 

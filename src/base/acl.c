@@ -4,7 +4,7 @@
  *
  * Text that is no block adds nothing.  Out of memory is told, and changes nothing.
  */
-#include "intake/acl.h"
+#include "base/acl.h"
 
 #include <arpa/inet.h>
 #include <stdint.h>
