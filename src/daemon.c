@@ -31,6 +31,7 @@
 #include "config/config.h"
 #include "daemon.h"
 #include "intake/intake.h"
+#include "intake/tls.h"
 #include "message/format.h"
 #include "sinks/sink.h"
 #include "worker.h"
@@ -171,6 +172,23 @@ choose_spill(struct daemon *d, struct listener_group *group)
 	return group->spill_directory == NULL ? -1 : 0;
 }
 
+/* A new one each time, so that certificates are read anew. */
+static int
+open_tls(struct listener_group *group)
+{
+	const struct config_tls *config = &group->config->tls;
+	char error[TLS_ERROR_LEN];
+
+	if (config->certificate == NULL)
+		return 0;
+	group->tls = tls_context_new(config, error);
+	if (group->tls != NULL)
+		return 0;
+	log_event(LOG_LEVEL_ERROR, "tls-unusable", "listener %s (%s:%d): %s", group->config->name,
+		  config->place.file, config->place.line, error);
+	return EX_CONFIG;
+}
+
 static int
 open_group(struct daemon *d, struct listener_group *group, const struct config_listener *config)
 {
@@ -178,8 +196,8 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 	int code;
 
 	*group = (struct listener_group){.config = config, .n_members = d->n_workers};
-	code = socket_set_open(&group->sockets, config, d->n_workers);
-	if (code != 0)
+	if ((code = open_tls(group)) != 0 ||
+	    (code = socket_set_open(&group->sockets, config, d->n_workers)) != 0)
 		return code;
 	if (limits_init(&group->limits, config->max_connections,
 			config->max_connections_per_address) == -1)
@@ -524,6 +542,7 @@ clean_up(struct daemon *d)
 	for (k = 0; k < d->n_groups; k++) {
 		socket_set_close(&d->groups[k].sockets);
 		limits_clear(&d->groups[k].limits);
+		tls_context_free(d->groups[k].tls);
 		free(d->groups[k].spill_directory);
 		free(d->groups[k].deliver);
 		free(d->groups[k].members);

@@ -31,6 +31,18 @@ struct config_strings {
 	size_t count;
 };
 
+/* TLS of a listener; certificate NULL: none. */
+struct config_tls {
+	struct config_place place;
+	char *certificate; /* files */
+	char *key;
+	char *client_ca; /* NULL: clients are not asked for certificates */
+	bool require_client_certificate;
+	bool only_1_3; /* min_version */
+	char *ciphers;
+	uint64_t handshake_timeout;
+};
+
 /* Durations are microseconds, sizes bytes; 0 switches off where that makes sense. */
 struct config_listener {
 	char *name;
@@ -49,6 +61,7 @@ struct config_listener {
 	char *incomplete; /* name of a sink, or NULL */
 	uint64_t max_connections;
 	uint64_t max_connections_per_address;
+	struct config_tls tls;
 	enum config_reply reply;
 	bool keepalive;
 	struct config_strings deliver;

@@ -68,6 +68,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
 	case TABLE_PATH:
+	case TABLE_STRING:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
 		break;
@@ -79,7 +80,8 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 static void
 print_row(FILE *to, const char *indent, const struct config_row *row, const void *base)
 {
-	if ((row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) && string(row, base) == NULL)
+	if ((row->type == TABLE_PATH || row->type == TABLE_STRING || row->type == TABLE_SINK_NAME) &&
+	    string(row, base) == NULL)
 		return;
 	fprintf(to, "%s%s = ", indent, row->name);
 	print_value(to, row, base);
@@ -141,6 +143,11 @@ config_dump(const struct config *config, FILE *to)
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		fprintf(to, "\t%s = {\n", config->listeners[i].name);
 		print_scope(to, "\t\t", TABLE_LISTENER, 0, &config->listeners[i]);
+		if (config->listeners[i].tls.certificate != NULL) {
+			fputs("\t\ttls = {\n", to);
+			print_scope(to, "\t\t\t", TABLE_TLS, 0, &config->listeners[i].tls);
+			fputs("\t\t};\n", to);
+		}
 		fputs("\t};\n", to);
 	}
 	fputs("};\nsinks = {\n", to);

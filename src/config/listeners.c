@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/group.h"
 #include "config/release.h"
 #include "config/table.h"
 #include "config/types.h"
@@ -38,6 +39,15 @@ own_or_group(const config_setting_t *group, const char *name)
 	const config_setting_t *own = parse_member(group, name);
 
 	return own != NULL ? own : group;
+}
+
+static bool
+set_value(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	  struct config_listener *listener)
+{
+	if (row->type != TABLE_GROUP)
+		return value_set(parse, row, setting, listener);
+	return setting == NULL || group_set(parse, row, setting, listener);
 }
 
 /* The settings of a listener: its own, else those of the top level, else defaults. */
@@ -72,7 +82,7 @@ read_listener(struct parse *parse, const config_setting_t *group, const config_s
 			mine->bad[i] = setting != NULL && top_rows->bad[i];
 		}
 		if (!mine->bad[i])
-			mine->bad[i] = !value_set(parse, row, setting, listener);
+			mine->bad[i] = !set_value(parse, row, setting, listener);
 		if (is_framing)
 			framing_known = !mine->bad[i];
 		if (row->type == TABLE_DELIMITER && setting == NULL && framing_known &&
@@ -215,7 +225,7 @@ check_tops(struct parse *parse, const config_setting_t *root, struct listener_ro
 		const config_setting_t *setting = parse_member(root, rows[i].name);
 
 		if (rows[i].scope == TABLE_LISTENER && setting != NULL)
-			tops->bad[i] = !value_set(parse, &rows[i], setting, &scratch);
+			tops->bad[i] = !set_value(parse, &rows[i], setting, &scratch);
 	}
 	release_listener(&scratch);
 }

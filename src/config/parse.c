@@ -117,6 +117,8 @@ belongs(const char *name)
 		return ", which stands in a sink";
 	if (table_find(TABLE_LOG, name, 0) != NULL)
 		return ", which stands in the group \"log\"";
+	if (table_find(TABLE_TLS, name, 0) != NULL)
+		return ", which stands in a group \"tls\"";
 	return "";
 }
 

@@ -23,6 +23,10 @@ release_listener(struct config_listener *listener)
 	framing_clear(&listener->framing);
 	free(listener->incomplete);
 	release_strings(&listener->deliver);
+	free(listener->tls.certificate);
+	free(listener->tls.key);
+	free(listener->tls.client_ca);
+	free(listener->tls.ciphers);
 	free(listener->deliver_to);
 }
 

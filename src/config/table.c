@@ -19,6 +19,7 @@
 #define GLOBAL(member) .scope = TABLE_GLOBAL, MEMBER(config, member)
 #define LOG(member) .scope = TABLE_LOG, MEMBER(config_log, member)
 #define LISTENER(member) .scope = TABLE_LISTENER, MEMBER(config_listener, member)
+#define TLS(member) .scope = TABLE_TLS, MEMBER(config_tls, member)
 #define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
 
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
@@ -66,6 +67,7 @@ static const char *const replies[] = {
 	[CONFIG_REPLY_RECEIPT] = "receipt",
 	NULL,
 };
+static const char *const tls_versions[] = { "1.2", "1.3", NULL }; /* for a bool, only_1_3 */
 static const char *const sink_types[] = {
 	[CONFIG_SINK_CONSOLE] = "console",
 	[CONFIG_SINK_FILE] = "file",
@@ -151,12 +153,30 @@ static const struct config_row rows[] = {
 	{ "max_connections_per_address", LISTENER(max_connections_per_address),
 	  .type = TABLE_INTEGER, .maximum = INT32_MAX, .fallback = "0",
 	  .help = "connections of one client address at a time; 0: no bound" },
+	{ "tls", LISTENER(tls), .type = TABLE_GROUP, .members = TABLE_TLS,
+	  .help = "TLS, and which certificates" },
 	{ "reply", LISTENER(reply), .type = TABLE_CHOICE, .choices = replies, .fallback = "none",
 	  .help = "what the client is sent for a message" },
 	{ "keepalive", LISTENER(keepalive), .type = TABLE_BOOL, .fallback = "true",
 	  .help = "TCP keepalive" },
 	{ "deliver", LISTENER(deliver), .type = TABLE_SINK_NAMES, .fallback = "console",
 	  .help = "sinks that get the messages" },
+
+	{ "certificate", TLS(certificate), .type = TABLE_PATH, .required = true,
+	  .help = "file of the certificate and those it was issued by" },
+	{ "key", TLS(key), .type = TABLE_PATH, .required = true,
+	  .help = "file of the certificate's private key" },
+	{ "client_ca", TLS(client_ca), .type = TABLE_PATH,
+	  .help = "file of the authorities that may issue clients' certificates" },
+	{ "require_client_certificate", TLS(require_client_certificate), .type = TABLE_BOOL,
+	  .fallback = "false", .help = "whether a client without a certificate is turned away" },
+	{ "min_version", TLS(only_1_3), .type = TABLE_CHOICE, .choices = tls_versions,
+	  .fallback = "1.2", .help = "the oldest version of TLS that is spoken" },
+	{ "ciphers", TLS(ciphers), .type = TABLE_STRING,
+	  .fallback = "ECDHE+AESGCM:ECDHE+CHACHA20", .help = "OpenSSL's names of ciphers" },
+	{ "handshake_timeout", TLS(handshake_timeout), .type = TABLE_DURATION, .minimum = 1000,
+	  .maximum = YEAR, .fallback = "10s",
+	  .help = "longest time from a connection's begin to the end of its handshake" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
 	  .sink_types = CONSOLE | FILES | SPOOL, .required = true, .help = "the kind of sink" },

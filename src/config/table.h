@@ -20,6 +20,7 @@ enum table_scope {
 	TABLE_LOG,      /* inside log = { ... } */
 	TABLE_LISTENER, /* inside a listener, or at the top level as a default */
 	TABLE_SINK,
+	TABLE_TLS, /* inside tls = { ... } */
 };
 
 enum table_type {
@@ -30,6 +31,7 @@ enum table_type {
 	TABLE_MODE,
 	TABLE_CHOICE,
 	TABLE_PATH,
+	TABLE_STRING,
 	TABLE_TARGET,    /* of the log: a choice or a path */
 	TABLE_DELIMITER,
 	TABLE_ADDRESSES, /* one or a list */
@@ -50,6 +52,7 @@ struct config_row {
 	const char *const *choices; /* their values are their places; ends with NULL.  Of an
 				     * integer: the numbers that it may be */
 	unsigned sink_types; /* a bit for each type of sink that has it */
+	enum table_scope members; /* of a group in a listener */
 	unsigned framings;   /* a bit for each framing that it is for; 0: all */
 	bool required;
 	const char *help; /* one line */

@@ -82,6 +82,9 @@ print_expected(FILE *to, const struct config_row *row)
 	case TABLE_PATH:
 		fputs("an absolute path (\"/...\"): the daemon changes its directory", to);
 		break;
+	case TABLE_STRING:
+		fputs("a string that is not empty", to);
+		break;
 	case TABLE_DELIMITER:
 		fprintf(to, "a string of 1 to %" PRIu64 " bytes", row->maximum);
 		break;
@@ -300,6 +303,8 @@ put_text(struct parse *parse, const struct config_row *row, const char *text, vo
 		return put_target(parse, row, text, base);
 	case TABLE_PATH:
 		return is_path(text) && put_string(parse, row, text, base);
+	case TABLE_STRING:
+		return *text != '\0' && put_string(parse, row, text, base);
 	default:
 		return false;
 	}

@@ -23,11 +23,13 @@
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 #include "message/chunk.h"
 #include "worker.h"
 
 static const char *const state_names[] = {
+	[CONNECTION_GREETING] = "greeting",
 	[CONNECTION_OPEN] = "open",
 	[CONNECTION_ENDING] = "ending",
 	[CONNECTION_LINGERING] = "lingering",
@@ -75,7 +77,11 @@ leave(struct connection *c, bool reset)
 	set_state(c, CONNECTION_DEAD);
 	deadline_clear(&intake->deadlines, &c->deadline);
 	intake_unstarve(intake, c);
-	if (c->bev != NULL) {
+	if (c->tls) {
+		if (!reset)
+			(void)tls_connection_goodbye(c); /* mostly said already */
+		tls_connection_drop(c);
+	} else if (c->bev != NULL) {
 		/* A deferred callback may hold it for a while, and its events must not
 		 * outlive the descriptor. */
 		bufferevent_disable(c->bev, EV_READ | EV_WRITE);
@@ -114,6 +120,7 @@ connection_free(struct connection *c)
 		c->next->previous = c->previous;
 	intake->n_connections--;
 	memory_free(c->origin.local);
+	memory_free((void *)(uintptr_t)c->origin.tls_subject);
 	memory_free(c);
 }
 
@@ -156,7 +163,7 @@ void
 connection_resume(struct connection *c)
 {
 	connection_unpause(c);
-	if (!c->reading && !c->fin)
+	if (!c->reading && !c->fin && !c->broken)
 		reading(c, true);
 }
 
@@ -174,7 +181,12 @@ static void
 linger_read(struct connection *c)
 {
 	struct evbuffer *input;
+	char bytes[4096];
 
+	while (c->tls && tls_connection_take(c, bytes, sizeof(bytes)) > 0) {
+		c->dropped = true;
+		c->heard = clock_now();
+	}
 	if (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0)
 		return;
 	input = bufferevent_get_input(c->bev);
@@ -194,10 +206,12 @@ replies_arrived(const struct connection *c)
 
 /* Whether bytes have come that nobody will look at. */
 static bool
-unread(const struct connection *c)
+unread(struct connection *c)
 {
 	int n;
 
+	if (c->tls)
+		return c->rest != NULL || tls_connection_unread(c);
 	if (c->rest != NULL ||
 	    (c->bev != NULL && evbuffer_get_length(bufferevent_get_input(c->bev)) > 0))
 		return true;
@@ -213,6 +227,27 @@ connection_linger(struct connection *c, uint64_t now)
 		leave(c, reset);
 	else
 		timeout_schedule(c);
+}
+
+/* TLS has a farewell of its own in front of the FIN.  False: it waits, or all is over. */
+static bool
+say_goodbye(struct connection *c)
+{
+	bool waited = c->waving;
+
+	switch (tls_connection_goodbye(c)) {
+	case TLS_GOODBYE_SAID:
+		return true;
+	case TLS_GOODBYE_WAITS:
+		if (!waited)
+			c->heard = clock_now();
+		timeout_schedule(c);
+		return false;
+	case TLS_GOODBYE_FAILED:
+		break;
+	}
+	leave(c, true);
+	return false;
 }
 
 void
@@ -240,6 +275,8 @@ connection_advance(struct connection *c)
 		leave(c, true);
 	} else if (c->unaccepted || c->dropped) {
 		start_lingering(c);
+	} else if (c->tls && !say_goodbye(c)) {
+		return;
 	} else if (c->fin) {
 		leave(c, false);
 	} else if (shutdown(c->fd, SHUT_WR) == -1) {
@@ -331,16 +368,35 @@ connection_fail(struct connection *c, enum ended reason, const char *why)
 	end(c);
 }
 
-void
-connection_lost(struct connection *c, const char *why)
+static void
+lose(struct connection *c, enum ended reason, const char *why)
 {
 	if (c->state == CONNECTION_DEAD)
 		return;
 	if (c->state == CONNECTION_OPEN && (connection_in_progress(c) || c->rest != NULL))
-		discard(c, ENDED_RESET, why);
+		discard(c, reason, why);
 	else
 		connection_log(LOG_LEVEL_DEBUG, "connection-lost", c, "%s", why);
 	leave(c, true);
+}
+
+void
+connection_lost(struct connection *c, const char *why)
+{
+	lose(c, ENDED_RESET, why);
+}
+
+void
+connection_cut(struct connection *c)
+{
+	lose(c, ENDED_INCOMPLETE, "the TLS stream has ended without close_notify");
+}
+
+void
+connection_refuse(struct connection *c)
+{
+	c->unaccepted = true;
+	start_lingering(c);
 }
 
 void
@@ -381,6 +437,24 @@ connection_on_write(struct bufferevent *bev, void *arg)
 	reply_on_drained(c);
 }
 
+/* No more will come, nor go.  What has come is framed before it is judged, in its turn. */
+static void
+connection_on_cut(struct connection *c)
+{
+	c->cut = true;
+	c->reading = false;
+	if (c->state == CONNECTION_LINGERING) {
+		c->fin = true; /* all is said, and it has closed */
+		linger_read(c);
+		connection_linger(c, clock_now());
+	} else if (c->state != CONNECTION_OPEN) {
+		if (reply_unsent(c) > 0)
+			connection_cut(c);
+	} else if (c->paused_since == 0) {
+		receive_run(c);
+	}
+}
+
 static void
 connection_on_event(struct bufferevent *bev, short what, void *arg)
 {
@@ -388,8 +462,16 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 	int error = EVUTIL_SOCKET_ERROR();
 
 	(void)bev;
+	if (c->state == CONNECTION_GREETING) {
+		tls_connection_greeted(c, what, error);
+		return;
+	}
 	if ((what & BEV_EVENT_ERROR) != 0) {
 		c->broken = true;
+		if (c->tls && tls_connection_is_cut(c, error)) {
+			connection_on_cut(c);
+			return;
+		}
 		/* What was read before the reset is framed first: whole messages in
 		 * it are whole. */
 		if (c->state == CONNECTION_OPEN && c->paused_since == 0)
@@ -401,6 +483,8 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 		return;
 	c->fin = true;
 	c->reading = false; /* by libevent */
+	if (c->tls)
+		tls_connection_half_close(c);
 	if (c->state == CONNECTION_LINGERING) {
 		linger_read(c);
 		connection_linger(c, clock_now());
@@ -419,9 +503,36 @@ connection_buffer(struct connection *c)
 		connection_out_of_memory(c);
 		return false;
 	}
-	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
+	connection_adopt(c, c->bev);
 	bufferevent_set_max_single_read(c->bev, c->listener->pool.size);
 	return true;
+}
+
+void
+connection_adopt(struct connection *c, struct bufferevent *bev)
+{
+	c->bev = bev;
+	bufferevent_setcb(bev, connection_on_read, connection_on_write, connection_on_event, c);
+}
+
+void
+connection_begin(struct connection *c)
+{
+	set_state(c, CONNECTION_OPEN);
+	c->heard = clock_now();
+	connection_resume(c);
+	timeout_schedule(c);
+}
+
+void
+connection_greet(struct connection *c)
+{
+	if (c->listener->group->tls != NULL) {
+		tls_connection_start(c);
+	} else {
+		c->state = CONNECTION_OPEN;
+		receive_first(c);
+	}
 }
 
 void
@@ -453,7 +564,7 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	counter_add(&l->counters.connections, 1);
 	counter_add(&l->counters.connections_active, 1);
 	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
-	receive_first(c);
+	connection_greet(c);
 }
 
 void
@@ -463,6 +574,10 @@ connection_stop(struct connection *c)
 
 	if (c->state == CONNECTION_DEAD)
 		return;
+	if (c->state == CONNECTION_GREETING) {
+		leave(c, true);
+		return;
+	}
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */
 		leave(c, c->unaccepted || c->flight != NULL || c->unsent > 0 || c->dropped ||

@@ -5,6 +5,7 @@
  * network side is gone stays until its last batch has come home.  Freeing it
  * discards a message in progress.  It belongs to its worker's thread.
  *
+ *   greeting   speaks, but sends no bytes of its own yet: the TLS handshake
  *   open       reads, frames, delivers
  *   ending     takes no more; waits for the sinks' answers and for its replies
  *              to leave
@@ -13,7 +14,7 @@
  *   dead       the network side is gone; waits for the sinks
  *
  * connection.c holds its life, receive.c the way in, reply.c the way out,
- * timeout.c what it owes us by when.
+ * timeout.c what it owes us by when, tls_connection.c what is different with TLS.
  */
 #ifndef INTAKE_CONNECTION_H
 #define INTAKE_CONNECTION_H
@@ -34,6 +35,7 @@ struct intake;
 struct listener;
 
 enum connection_state {
+	CONNECTION_GREETING,
 	CONNECTION_OPEN,
 	CONNECTION_ENDING,
 	CONNECTION_LINGERING,
@@ -73,10 +75,24 @@ struct connection {
 	bool dropped : 1;    /* bytes were read and thrown away: past the end, or lingering */
 	bool buried : 1;     /* on its way to connection_free */
 	bool starved : 1;    /* waits for memory */
+	bool tls : 1;        /* the bufferevent is one for TLS; see tls_connection.h */
+	bool cut : 1;        /* the TLS stream has ended without close_notify */
+	bool waving : 1;     /* our close_notify does not fit into the socket yet */
 };
 
 /* Takes over an accepted descriptor.  Closes it (with a reset) when that fails. */
 void connection_open(struct listener *listener, int fd, const struct net_address *peer);
+
+/* Whatever stood in front of the client's own bytes is over: goes on with the TLS
+ * handshake where the listener has TLS, else with the first read. */
+void connection_greet(struct connection *connection);
+
+/* The client's own bytes begin: the handshake is done. */
+void connection_begin(struct connection *connection);
+
+/* They never will.  The client is told by a reset, after what it was sent has had time to
+ * arrive. */
+void connection_refuse(struct connection *connection);
 
 /* The stream is at its end and all in it was whole: no more is read. */
 void connection_end(struct connection *connection);
@@ -88,6 +104,10 @@ void connection_fail(struct connection *connection, enum ended reason, const cha
 
 /* The network side is gone, or has to go at once. */
 void connection_lost(struct connection *connection, const char *why);
+
+/* The same where a TLS stream has ended without close_notify, so that anybody may have
+ * cut it: what is in progress is incomplete. */
+void connection_cut(struct connection *connection);
 
 /* The same for want of memory, logged as that. */
 void connection_out_of_memory(struct connection *connection);
@@ -108,6 +128,9 @@ void connection_unpause(struct connection *connection);
 /* The bufferevent, made when it is first needed.  False: there was no memory for
  * one, and the connection is lost. */
 bool connection_buffer(struct connection *connection);
+
+/* Takes over a bufferevent, whose callbacks are set. */
+void connection_adopt(struct connection *connection, struct bufferevent *bev);
 
 /* The worker is to stop: ends where no message is in progress. */
 void connection_stop(struct connection *connection);

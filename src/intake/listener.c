@@ -24,6 +24,21 @@
 #define PAUSE_STEP 50
 #define PAUSE_MOST 500
 
+static const char *const tls_failures[] = {
+	[TLS_FAILURE_TIMEOUT] = "timeout",
+	[TLS_FAILURE_CLOSED] = "closed",
+	[TLS_FAILURE_NOT_TLS] = "not-tls",
+	[TLS_FAILURE_PROTOCOL] = "protocol",
+	[TLS_FAILURE_NO_CERTIFICATE] = "no-certificate",
+	[TLS_FAILURE_BAD_CERTIFICATE] = "bad-certificate",
+};
+
+const char *
+listener_tls_failure(enum tls_failure failure)
+{
+	return tls_failures[failure];
+}
+
 static void
 acceptors(struct listener *l, bool on)
 {
@@ -284,6 +299,10 @@ listener_sum_up(struct listener *l)
 			log_event(LOG_LEVEL_WARNING, "connection-refused",
 				  "listener %s: %llu more connections refused", l->config->name,
 				  (unsigned long long)held);
+	for (i = 0; i < TLS_FAILURE_COUNT; i++)
+		if ((held = damper_sum(&l->tls_failures[i])) > 0)
+			log_event(LOG_LEVEL_WARNING, "tls-failed", "listener %s: %s: %llu more connections",
+				  l->config->name, tls_failures[i], (unsigned long long)held);
 	if ((held = damper_sum(&l->accept_errors)) > 0)
 		log_event(LOG_LEVEL_WARNING, "accept-failed",
 			  "listener %s: could not accept %llu more times", l->config->name,

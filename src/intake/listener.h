@@ -27,11 +27,13 @@ struct evconnlistener;
 struct intake;
 struct listener;
 struct sink;
+struct tls_context;
 
 struct listener_group {
 	const struct config_listener *config;
 	struct socket_set sockets;
 	struct limits limits;
+	struct tls_context *tls; /* NULL: none */
 	struct sink **deliver; /* config->deliver.count of them */
 	struct sink *incomplete;
 	char *spill_directory; /* where its large messages wait; owned */
@@ -60,6 +62,7 @@ struct listener {
 	struct damper dampers[ENDED_COUNT];
 	struct damper refusals[REFUSAL_COUNT];
 	struct damper accept_errors;
+	struct damper tls_failures[TLS_FAILURE_COUNT];
 };
 
 /* Prepares a worker's part in a group.  Before the worker runs.  -1: no memory. */
@@ -81,6 +84,9 @@ void listener_released(struct listener *listener, const struct net_address *peer
 /* Counts and logs that a connection was turned away unread. */
 void listener_refuse(struct listener *listener, enum refusal why, const struct net_address *peer,
 		     const char *text);
+
+/* "timeout", "closed", "not-tls", ...: for the log and for metrics. */
+const char *listener_tls_failure(enum tls_failure failure);
 
 /* Says what the dampers have held back. */
 void listener_sum_up(struct listener *listener);

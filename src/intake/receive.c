@@ -26,6 +26,7 @@
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 #include "message/chunk.h"
 #include "sinks/sink.h"
@@ -43,7 +44,7 @@
 /* What libevent 2.1 reads at a time; less means that the socket was empty. */
 #define LIBEVENT_READ 4096
 
-enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET };
+enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET, ARRIVED_CUT };
 
 /* What a feed has found so far. */
 struct findings {
@@ -53,6 +54,21 @@ struct findings {
 	struct message *messages;
 	unsigned count;
 };
+
+/* The same where libevent reads: what that has decrypted. */
+static enum arrived
+take_decrypted(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
+{
+	*len = tls_connection_take(c, chunk->data, chunk->size);
+	*drained = !tls_connection_has(c);
+	if (!*drained)
+		return ARRIVED_BYTES;
+	if (c->fin)
+		return ARRIVED_LAST;
+	if (c->cut)
+		return ARRIVED_CUT;
+	return c->broken ? ARRIVED_RESET : ARRIVED_BYTES;
+}
 
 /* Reads what fits into the chunk.  *len may be 0 with each of the results;
  * *drained: there is no more for now. */
@@ -64,6 +80,8 @@ take(struct connection *c, struct chunk *chunk, size_t *len, bool *drained)
 	size_t have = input != NULL ? evbuffer_get_length(input) : 0;
 	ssize_t n;
 
+	if (c->tls)
+		return take_decrypted(c, chunk, len, drained);
 	*len = 0;
 	*drained = false;
 	if (have > 0) {
@@ -442,8 +460,9 @@ go_on_later(struct connection *c)
 {
 	if (c->state != CONNECTION_OPEN)
 		return;
-	if (c->rest == NULL && !c->fin &&
-	    (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0))
+	if (c->rest == NULL && !c->fin && !c->broken &&
+	    (c->tls ? !tls_connection_has(c)
+		    : c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0))
 		return;
 	if (connection_buffer(c))
 		bufferevent_trigger(c->bev, EV_READ,
@@ -485,6 +504,10 @@ run(struct connection *c, unsigned turns)
 			feed(c, chunk, 0, len, arrived == ARRIVED_LAST, ENDED_FIN);
 		if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD) {
 			connection_lost(c, "connection reset by the client");
+			return;
+		}
+		if (arrived == ARRIVED_CUT && c->state != CONNECTION_DEAD) {
+			connection_cut(c);
 			return;
 		}
 	}

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 
 #define SECOND UINT64_C(1000000)
@@ -76,6 +77,9 @@ timeout_schedule(struct connection *c)
 	switch ((enum connection_state)c->state) {
 	case CONNECTION_DEAD:
 		return;
+	case CONNECTION_GREETING:
+		when = c->heard + config->tls.handshake_timeout;
+		break;
 	case CONNECTION_LINGERING:
 		when = timeout_lingering(c);
 		if (c->fin)
@@ -84,6 +88,8 @@ timeout_schedule(struct connection *c)
 	case CONNECTION_ENDING:
 		if (c->unsent > 0 && config->idle_timeout != 0)
 			when = c->heard + config->idle_timeout;
+		if (c->waving)
+			when = clock_now() + LINGER_LOOK;
 		break;
 	case CONNECTION_OPEN:
 		if (config->idle_timeout != 0)
@@ -172,6 +178,9 @@ timeout_on_deadline(struct deadline *deadline)
 	if (is_blind(c) && look_for_reset(c))
 		return;
 	switch ((enum connection_state)c->state) {
+	case CONNECTION_GREETING:
+		tls_connection_late(c);
+		return;
 	case CONNECTION_OPEN:
 		/* What has come while the loop, or the process, stood still counts. */
 		if (c->paused_since == 0)
@@ -181,9 +190,13 @@ timeout_on_deadline(struct deadline *deadline)
 		look_while_open(c, now);
 		break;
 	case CONNECTION_ENDING:
-		if (!look_at_replies(c, now))
-			return;
-		break;
+		if (c->waving && now >= c->heard + LINGER_MOST)
+			connection_lost(c, "it does not read to the end");
+		else if (c->waving)
+			connection_advance(c);
+		else if (look_at_replies(c, now))
+			break;
+		return;
 	case CONNECTION_LINGERING:
 		connection_linger(c, now);
 		return;

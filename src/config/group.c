@@ -1,0 +1,76 @@
+/*
+ * group: see group.h.
+ */
+#include "config/group.h"
+
+#include <stdlib.h>
+
+#include "config/value.h"
+
+/* What the rows cannot say. */
+static bool
+check_tls(struct parse *parse, const config_setting_t *setting, struct config_tls *tls)
+{
+	tls->place = source_place(parse->source, config_setting_source_line(setting));
+#ifndef HAVE_OPENSSL
+	parse_error(parse, setting,
+		    "\"tls\" cannot be had: this cisternd was built without TLS; expected none, or "
+		    "a build with OpenSSL (configure --with-openssl)");
+	return false;
+#else
+	if (!tls->require_client_certificate || tls->client_ca != NULL)
+		return true;
+	parse_error(parse, parse_member(setting, "require_client_certificate"),
+		    "\"tls\" lacks \"client_ca\", without which no client's certificate can be "
+		    "checked; expected client_ca = \"/path\", or no require_client_certificate");
+	return false;
+#endif
+}
+
+static bool
+check_required(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	       const struct config_row *member)
+{
+	char *expected;
+
+	if (!member->required || parse_member(setting, member->name) != NULL)
+		return true;
+	expected = value_expected(parse, member);
+	if (expected != NULL)
+		parse_error(parse, setting, "\"%s\" lacks \"%s\"; expected %s = %s", row->name,
+			    member->name, member->name, expected);
+	free(expected);
+	return false;
+}
+
+bool
+group_set(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	  struct config_listener *listener)
+{
+	void *base = table_member(row, listener);
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+	bool good = true;
+
+	if (config_setting_type(setting) == CONFIG_TYPE_BOOL && !config_setting_get_bool(setting))
+		return true;
+	if (!parse_is_group(parse, setting, "{ certificate = ...; key = ...; }, or false"))
+		return false;
+	for (size_t i = 0; i < count; i++) {
+		if (rows[i].scope != row->members)
+			continue;
+		good &= check_required(parse, row, setting, &rows[i]);
+		good &= value_set(parse, &rows[i], parse_member(setting, rows[i].name), base);
+	}
+	for (int i = 0; i < config_setting_length(setting); i++) {
+		const config_setting_t *member = parse_element(setting, i);
+
+		if (table_find(row->members, config_setting_name(member), 0) != NULL)
+			continue;
+		parse_unknown(parse, member, 1U << row->members, 0);
+		good = false;
+	}
+	if (row->members == TABLE_TLS)
+		good = check_tls(parse, setting, base) && good;
+	return good;
+}
