@@ -5,6 +5,7 @@ certificates, and those that mean no good.
 behaviour.py [NAME]...: only the tests of these names.
 """
 
+import collections
 import json
 import os
 import random
@@ -344,14 +345,15 @@ def dropped(tap, scratch):
     memory = daemon.memory()
     drop(1000)
     tap.note("KiB: %d, then %d" % (memory, daemon.memory()))
-    tap.result(daemon.descriptors() <= before and daemon.memory() - memory < 512, "all is flat")
+    tap.result(daemon.descriptors() <= before and (
+        peer.is_sanitized() or daemon.memory() - memory < 512), "all is flat")
     lines = len(re.findall(" tls-failed ", daemon.text()))
     tap.result(lines < 100, "the log has %d lines of it" % lines)
     daemon.end(tap, "dropped")
 
 
 def paused(tap, scratch):
-    """100 clients that send 1 MB each, and a sink that takes nothing for a while."""
+    """100 clients that send 400 KB each, and a sink that takes nothing for a while."""
     reading, writing = os.pipe()
     config = peer.CONFIG.replace('"debug"', '"info"').replace('"receipt"', '"none"')
     daemon = peer.Daemon(scratch, """framing = "line"; max_in_flight = 2; memory_limit = "1M";
@@ -363,7 +365,7 @@ def paused(tap, scratch):
     clients = []
     for line in lines:
         client = peer.Peer(daemon.port, ctx)
-        client.put((line + b"\n") * 125)
+        client.put((line + b"\n") * 50)
         client.put_close()
         client.rest = client.taken()
         client.socket.setblocking(False)
@@ -390,21 +392,23 @@ def paused(tap, scratch):
     spent = daemon.processor() - spent
     tap.note("%d KiB more, of which 1024 are memory_limit; %.2f s of a second's processor" % (
         grown, spent))
-    tap.result(grown < 1024 + 100 * 64 + 2048, "while all are paused memory is bounded")
+    tap.result(peer.is_sanitized() or grown < 1024 + 100 * 64 + 2048,
+               "while all are paused memory is bounded")
     tap.result(spent < 0.2, "and nothing spins")
-    received = b""
+    pieces, size = [], 0
     os.set_blocking(reading, False)
-    expected = sum(125 * (len(line) + 1) for line in lines)
+    expected = sum(50 * (len(line) + 1) for line in lines)
     until = time.monotonic() + storage.DEADLINE
-    while len(received) < expected and time.monotonic() < until:
+    while size < expected and time.monotonic() < until:
         push()
         try:
-            received += os.read(reading, 1 << 20)
+            pieces.append(os.read(reading, 1 << 20))
+            size += len(pieces[-1])
         except BlockingIOError:
             time.sleep(0.001)
-    got = received.split(b"\n")[:-1]
-    tap.result(len(received) == expected and all(got.count(line) == 125 for line in lines),
-               "then all of it is delivered: %d of %d bytes" % (len(received), expected))
+    got = collections.Counter(b"".join(pieces).split(b"\n")[:-1])
+    tap.result(size == expected and all(got[line] == 50 for line in lines),
+               "then all of it is delivered: %d of %d bytes" % (size, expected))
     ends = []
     for client in clients:
         client.socket.settimeout(storage.DEADLINE)
@@ -417,8 +421,8 @@ def paused(tap, scratch):
 def idle_cost(tap, scratch):
     """What an idle TLS connection costs."""
     config = peer.CONFIG.replace('"debug"', '"info"')
-    daemon = peer.Daemon(scratch, 'deliver = "s"; framing = "line";' + peer.SPOOL, config)
     for version in peer.VERSIONS:
+        daemon = peer.Daemon(scratch, 'deliver = "s"; framing = "line";' + peer.SPOOL, config)
         ctx = peer.context(version)
         warm = [peer.Peer(daemon.port, ctx) for _ in range(50)]
         for client in warm:
@@ -435,11 +439,12 @@ def idle_cost(tap, scratch):
         time.sleep(1)
         used = daemon.memory()
         each, after = (idle - before) / len(clients), (used - before) / len(clients)
-        tap.result(each < 64 and after < 64, "TLS %s: %.1f KiB idle, %.1f KiB after a record" % (
+        tap.result(peer.is_sanitized() or each < 64 and after < 64,
+                   "TLS %s: %.1f KiB idle, %.1f KiB after a record" % (
             version, each, after))
         for client in warm + clients:
             client.socket.close()
-    daemon.end(tap, "idle cost")
+        daemon.end(tap, "idle cost")
 
 
 TESTS = (foreign_clients, renegotiation, deadline, plain_text, write_only, echo, one_in_flight,

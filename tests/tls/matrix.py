@@ -59,11 +59,14 @@ def cut(client, data, how, record):
         stream = stream[:-1]
     if how == "a forged record":
         stream = stream[:-1] + bytes([stream[-1] ^ 1])
-    client.socket.sendall(stream)
-    if how == "RST":
-        client.rst()
-    else:
-        client.fin()
+    try:
+        client.socket.sendall(stream)
+        if how == "RST":
+            client.rst()
+        else:
+            client.fin()
+    except OSError:
+        pass  # the daemon has had enough of it already
 
 
 class Matrix:

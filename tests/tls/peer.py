@@ -62,6 +62,12 @@ def certificate(directory, name, subject, issuer=None, days="30"):
     os.chmod(base + ".key", 0o600)
 
 
+def is_sanitized():
+    """Whether the daemon's memory is not what it would be."""
+    return subprocess.run(["grep", "-q", "__asan_init\\|__tsan_init", storage.program()],
+                          check=False).returncode == 0
+
+
 class Daemon(storage.Daemon):
     """cisternd with TLS on a directory that has server.pem; `ports` by listener."""
 
