@@ -31,8 +31,9 @@
 #include "intake/tls.h"
 #include "worker.h"
 
-/* The most that a record holds, and that waits decrypted. */
-#define RECORD_MOST 16384
+/* The most that waits decrypted: what, with libevent's head, fits into 16 KiB; a bit less
+ * than a full record. */
+#define INPUT_MOST (16384 - 256)
 
 static SSL *
 session(const struct connection *c)
@@ -232,7 +233,7 @@ tls_connection_start(struct connection *c)
 		return;
 	}
 	c->tls = true;
-	bufferevent_setwatermark(bev, EV_READ, 0, high < RECORD_MOST ? (size_t)high : RECORD_MOST);
+	bufferevent_setwatermark(bev, EV_READ, 0, high < INPUT_MOST ? (size_t)high : INPUT_MOST);
 	connection_adopt(c, bev);
 	timeout_schedule(c);
 }

@@ -297,7 +297,11 @@ def limits(tap, scratch):
     daemon = start(scratch, top="max_connections_per_address = 2;")
     first, second = connect(daemon), connect(daemon)
     daemon.wait_log(" connection-open ", 2)
-    tap.result(expect_reset(connect(daemon)), "a third connection is reset while two are greeting")
+    try:
+        third = expect_reset(connect(daemon))
+    except ConnectionResetError:
+        third = True
+    tap.result(third, "a third connection is reset while two are greeting")
     began = time.monotonic()
     daemon.end(tap, "limits")
     tap.result(time.monotonic() - began < 3, "a stop does not wait for them")
