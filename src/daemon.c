@@ -172,23 +172,6 @@ choose_spill(struct daemon *d, struct listener_group *group)
 	return group->spill_directory == NULL ? -1 : 0;
 }
 
-/* A new one each time, so that certificates are read anew. */
-static int
-open_tls(struct listener_group *group)
-{
-	const struct config_tls *config = &group->config->tls;
-	char error[TLS_ERROR_LEN];
-
-	if (config->certificate == NULL)
-		return 0;
-	group->tls = tls_context_new(config, error);
-	if (group->tls != NULL)
-		return 0;
-	log_event(LOG_LEVEL_ERROR, "tls-unusable", "listener %s (%s:%d): %s", group->config->name,
-		  config->place.file, config->place.line, error);
-	return EX_CONFIG;
-}
-
 static int
 open_group(struct daemon *d, struct listener_group *group, const struct config_listener *config)
 {
@@ -196,7 +179,7 @@ open_group(struct daemon *d, struct listener_group *group, const struct config_l
 	int code;
 
 	*group = (struct listener_group){.config = config, .n_members = d->n_workers};
-	if ((code = open_tls(group)) != 0 ||
+	if ((code = tls_open(&group->tls, config)) != 0 ||
 	    (code = socket_set_open(&group->sockets, config, d->n_workers)) != 0)
 		return code;
 	if (limits_init(&group->limits, config->max_connections,

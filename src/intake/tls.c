@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
@@ -244,6 +245,23 @@ tls_context_free(struct tls_context *context)
 		return;
 	SSL_CTX_free(context->ctx);
 	free(context);
+}
+
+int
+tls_open(struct tls_context **context, const struct config_listener *listener)
+{
+	const struct config_tls *config = &listener->tls;
+	char error[TLS_ERROR_LEN];
+
+	*context = NULL;
+	if (config->certificate == NULL)
+		return 0;
+	*context = tls_context_new(config, error);
+	if (*context != NULL)
+		return 0;
+	log_event(LOG_LEVEL_ERROR, "tls-unusable", "listener %s (%s:%d): %s", listener->name,
+		  config->place.file, config->place.line, error);
+	return EX_CONFIG;
 }
 
 struct ssl_st *

@@ -24,6 +24,10 @@ struct tls_context;
 struct tls_context *tls_context_new(const struct config_tls *config, char error[TLS_ERROR_LEN]);
 void tls_context_free(struct tls_context *context); /* NULL is fine; any thread */
 
+/* The same for a listener that is opened: a new one each time, so that certificates are
+ * read anew, or none where it has no TLS.  0, or an exit code, having logged why. */
+int tls_open(struct tls_context **context, const struct config_listener *listener);
+
 /* What a connection speaks with, waiting for the client's first word; NULL: no memory.
  * Any thread. */
 struct ssl_st *tls_session(struct tls_context *context);
@@ -38,12 +42,12 @@ const char *tls_version(void);
 #else
 
 /* No configuration with TLS gets as far as this. */
-static inline struct tls_context *
-tls_context_new(const struct config_tls *config, char error[TLS_ERROR_LEN])
+static inline int
+tls_open(struct tls_context **context, const struct config_listener *listener)
 {
-	(void)config;
-	snprintf(error, TLS_ERROR_LEN, "built without TLS");
-	return NULL;
+	(void)listener;
+	*context = NULL;
+	return 0;
 }
 
 static inline void
