@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "daemon.h"
+#include "intake/tls.h"
 
 #ifndef CISTERN_SYSCONFDIR
 #define CISTERN_SYSCONFDIR "/etc/cistern"
@@ -49,6 +50,7 @@ version(void)
 	printf("cisternd %s\n", PACKAGE_VERSION);
 	printf("libevent %s, libconfig %d.%d.%d\n", event_get_version(), LIBCONFIG_VER_MAJOR,
 	       LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
+	printf("%s\n", tls_version());
 #ifdef FAULT_POINTS
 	printf("fault points: yes (a test build, not for use)\n");
 #endif
@@ -123,9 +125,11 @@ main(int argc, char **argv)
 	if (config == NULL)
 		return code;
 	if (test) {
-		printf("%s: OK\n", file);
+		code = tls_check(config, stderr) == 0 ? 0 : EX_CONFIG;
+		if (code == 0)
+			printf("%s: OK\n", file);
 		config_unref(config);
-		return printed(0);
+		return printed(code);
 	}
 	if (dump) {
 		code = config_dump(config, stdout) == -1 ? EX_IOERR : 0;

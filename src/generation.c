@@ -23,6 +23,7 @@
 #include "generation.h"
 #include "identity.h"
 #include "intake/given.h"
+#include "intake/tls.h"
 #include "message/format.h"
 #include "sinks/sink.h"
 #include "worker.h"
@@ -217,6 +218,7 @@ close_group(struct reign *reign, struct listener_group *group)
 	}
 	free(group->members);
 	socket_set_close(&reign->sockets, &group->sockets);
+	tls_context_free(group->tls);
 	free(group->spill_directory);
 	free(group->deliver);
 }
@@ -256,6 +258,9 @@ generation_bind(struct generation *g)
 
 	sockets->n_workers = g->reign->n_workers;
 	sockets->round++;
+	/* Keys may be root's to read; ports to bind. */
+	for (i = 0; i < g->n_groups && code == 0; i++)
+		code = tls_open(&g->groups[i].tls, g->groups[i].config);
 	for (i = 0; i < g->n_groups && code == 0; i++)
 		code = socket_set_open(sockets, &g->groups[i].sockets, g->config,
 				       g->groups[i].config);

@@ -10,6 +10,16 @@
 #include "base/thread.h"
 #include "worker.h"
 
+/* libevent puts callbacks that were deferred off to later turns when there are many, and
+ * each holds its bufferevent. */
+static void
+finish(struct worker *worker)
+{
+	while (event_base_get_num_events(worker->base, EVENT_BASE_COUNT_ACTIVE) > 0 &&
+	       event_base_loop(worker->base, EVLOOP_NONBLOCK) == 0)
+		;
+}
+
 static void *
 worker_run(void *arg)
 {
@@ -18,6 +28,7 @@ worker_run(void *arg)
 	if (event_base_loop(worker->base, EVLOOP_NO_EXIT_ON_EMPTY) == -1)
 		log_event(LOG_LEVEL_ERROR, "worker-failed", "worker %u: the event loop failed",
 			  worker->number);
+	finish(worker);
 	atomic_store(&worker->ended, true);
 	inbox_post(worker->parent, &worker->ended_item);
 	return NULL;

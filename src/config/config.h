@@ -44,6 +44,18 @@ struct config_rate_limit {
 	uint64_t listener;
 };
 
+/* TLS of a listener; certificate NULL: none. */
+struct config_tls {
+	struct config_place place;
+	char *certificate; /* files */
+	char *key;
+	char *client_ca; /* NULL: clients are not asked for certificates */
+	bool require_client_certificate;
+	bool only_1_3; /* min_version */
+	char *ciphers;
+	uint64_t handshake_timeout;
+};
+
 /* Durations are microseconds, sizes bytes; 0 switches off where that makes sense. */
 struct config_listener {
 	char *name;
@@ -67,6 +79,7 @@ struct config_listener {
 	bool proxy_protocol;
 	struct config_blocks proxy_from;
 	struct config_rate_limit rate_limit;
+	struct config_tls tls;
 	enum config_reply reply;
 	bool keepalive;
 	struct config_strings deliver;

@@ -90,10 +90,20 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	}
 }
 
-/* Whether there is nothing to print. */
+/* Whether there is nothing to print; of a group, whether it lacks what it must have. */
 static bool
 is_absent(const struct config_row *row, const void *base)
 {
+	size_t count;
+	const struct config_row *rows = config_table(&count);
+
+	if (row->type == TABLE_GROUP) {
+		for (size_t i = 0; i < count; i++)
+			if (rows[i].scope == row->inner && rows[i].required &&
+			    is_absent(&rows[i], (const char *)base + row->offset))
+				return true;
+		return false;
+	}
 	if (row->type == TABLE_BLOCKS)
 		return blocks(row, base)->acl == NULL;
 	return (row->type == TABLE_TEXT || row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) &&
@@ -116,7 +126,7 @@ print_inner(FILE *to, enum table_scope scope, const void *base)
 
 	fputs("{ ", to);
 	for (size_t i = 0; i < count; i++) {
-		if (rows[i].scope != scope)
+		if (rows[i].scope != scope || is_absent(&rows[i], base))
 			continue;
 		fprintf(to, "%s = ", rows[i].name);
 		print_value(to, &rows[i], base);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/group.h"
 #include "config/release.h"
 #include "config/table.h"
 #include "config/types.h"

@@ -120,6 +120,8 @@ belongs(const char *name)
 		return ", which stands in the group \"log\"";
 	if (table_find(TABLE_RATE_LIMIT, name, 0) != NULL)
 		return ", which stands in the group \"rate_limit\"";
+	if (table_find(TABLE_TLS, name, 0) != NULL)
+		return ", which stands in a group \"tls\"";
 	return "";
 }
 

@@ -35,6 +35,10 @@ release_listener(struct config_listener *listener)
 	release_blocks(&listener->deny);
 	release_blocks(&listener->proxy_from);
 	release_strings(&listener->deliver);
+	free(listener->tls.certificate);
+	free(listener->tls.key);
+	free(listener->tls.client_ca);
+	free(listener->tls.ciphers);
 	free(listener->deliver_to);
 }
 

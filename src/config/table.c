@@ -20,6 +20,7 @@
 #define LOG(member) .scope = TABLE_LOG, MEMBER(config_log, member)
 #define LISTENER(member) .scope = TABLE_LISTENER, MEMBER(config_listener, member)
 #define RATE_LIMIT(member) .scope = TABLE_RATE_LIMIT, MEMBER(config_rate_limit, member)
+#define TLS(member) .scope = TABLE_TLS, MEMBER(config_tls, member)
 #define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
 
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
@@ -68,6 +69,7 @@ static const char *const replies[] = {
 	[CONFIG_REPLY_RECEIPT] = "receipt",
 	NULL,
 };
+static const char *const tls_versions[] = { "1.2", "1.3", NULL }; /* for a bool, only_1_3 */
 static const char *const sink_types[] = {
 	[CONFIG_SINK_CONSOLE] = "console",
 	[CONFIG_SINK_FILE] = "file",
@@ -167,6 +169,8 @@ static const struct config_row rows[] = {
 	  .help = "blocks of addresses that may connect and send one" },
 	{ "rate_limit", LISTENER(rate_limit), .type = TABLE_GROUP, .inner = TABLE_RATE_LIMIT,
 	  .help = "bytes a second that are read" },
+	{ "tls", LISTENER(tls), .type = TABLE_GROUP, .inner = TABLE_TLS,
+	  .help = "TLS, and which certificates" },
 	{ "reply", LISTENER(reply), .type = TABLE_CHOICE, .choices = replies, .fallback = "none",
 	  .help = "what the client is sent for a message" },
 	{ "keepalive", LISTENER(keepalive), .type = TABLE_BOOL, .fallback = "true",
@@ -178,6 +182,21 @@ static const struct config_row rows[] = {
 	  .fallback = "0", .help = "bytes a second from one connection; 0: no bound" },
 	{ "listener", RATE_LIMIT(listener), .type = TABLE_SIZE, .maximum = 64 * GIB,
 	  .fallback = "0", .help = "bytes a second from all connections; 0: no bound" },
+	{ "certificate", TLS(certificate), .type = TABLE_PATH, .required = true,
+	  .help = "file of the certificate and those it was issued by" },
+	{ "key", TLS(key), .type = TABLE_PATH, .required = true,
+	  .help = "file of the certificate's private key" },
+	{ "client_ca", TLS(client_ca), .type = TABLE_PATH,
+	  .help = "file of the authorities that may issue clients' certificates" },
+	{ "require_client_certificate", TLS(require_client_certificate), .type = TABLE_BOOL,
+	  .fallback = "false", .help = "whether a client without a certificate is turned away" },
+	{ "min_version", TLS(only_1_3), .type = TABLE_CHOICE, .choices = tls_versions,
+	  .fallback = "1.2", .help = "the oldest version of TLS that is spoken" },
+	{ "ciphers", TLS(ciphers), .type = TABLE_TEXT,
+	  .fallback = "ECDHE+AESGCM:ECDHE+CHACHA20", .help = "OpenSSL's names of ciphers" },
+	{ "handshake_timeout", TLS(handshake_timeout), .type = TABLE_DURATION, .minimum = 1000,
+	  .maximum = YEAR, .fallback = "10s",
+	  .help = "longest time from a connection's begin to the end of its handshake" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
 	  .sink_types = CONSOLE | FILES | SPOOL, .required = true, .help = "the kind of sink" },

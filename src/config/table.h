@@ -21,6 +21,7 @@ enum table_scope {
 	TABLE_LISTENER, /* inside a listener, or at the top level as a default */
 	TABLE_SINK,
 	TABLE_RATE_LIMIT, /* inside rate_limit = { ... } of a listener */
+	TABLE_TLS,        /* inside tls = { ... } of a listener */
 };
 
 enum table_type {

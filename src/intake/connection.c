@@ -25,12 +25,14 @@
 #include "intake/intake.h"
 #include "intake/preface.h"
 #include "intake/rate.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 #include "message/chunk.h"
 #include "worker.h"
 
 static const char *const state_names[] = {
 	[CONNECTION_PREFACE] = "preface",
+	[CONNECTION_GREETING] = "greeting",
 	[CONNECTION_OPEN] = "open",
 	[CONNECTION_ENDING] = "ending",
 	[CONNECTION_LINGERING] = "lingering",
@@ -54,8 +56,8 @@ connection_say(enum log_level level, const char *event, const struct connection 
 }
 
 /* States only move forward; anything else is a bug. */
-static void
-set_state(struct connection *c, enum connection_state state)
+void
+connection_enter(struct connection *c, enum connection_state state)
 {
 	if (state <= c->state) {
 		connection_log(LOG_LEVEL_ERROR, "bug", c, "cannot go from %s to %s",
@@ -76,7 +78,7 @@ leave(struct connection *c, bool reset)
 	struct intake *intake = l->intake;
 	bool unnamed = c->state == CONNECTION_PREFACE;
 
-	set_state(c, CONNECTION_DEAD);
+	connection_enter(c, CONNECTION_DEAD);
 	if (unnamed)
 		preface_free(c->preface); /* and its event, while the descriptor is there */
 	else
@@ -84,7 +86,11 @@ leave(struct connection *c, bool reset)
 	c->pace = NULL;
 	deadline_clear(&intake->deadlines, &c->deadline);
 	intake_unstarve(intake, c);
-	if (c->bev != NULL) {
+	if (c->tls) {
+		if (!reset)
+			(void)tls_connection_goodbye(c); /* mostly said already */
+		tls_connection_drop(c);
+	} else if (c->bev != NULL) {
 		/* A deferred callback may hold it for a while, and its events must not
 		 * outlive the descriptor. */
 		bufferevent_disable(c->bev, EV_READ | EV_WRITE);
@@ -124,6 +130,7 @@ connection_free(struct connection *c)
 	intake->n_connections--;
 	listener_lose(c->listener);
 	memory_free(c->origin.local);
+	memory_free((void *)(uintptr_t)c->origin.tls_subject);
 	memory_free(c);
 }
 
@@ -166,14 +173,14 @@ void
 connection_resume(struct connection *c)
 {
 	connection_unpause(c);
-	if (!c->reading && !c->fin)
+	if (!c->reading && !c->fin && !c->broken)
 		reading(c, true);
 }
 
 static void
 start_lingering(struct connection *c)
 {
-	set_state(c, CONNECTION_LINGERING);
+	connection_enter(c, CONNECTION_LINGERING);
 	connection_resume(c);
 	c->begun = c->heard = clock_now();
 	timeout_schedule(c);
@@ -184,7 +191,12 @@ static void
 linger_read(struct connection *c)
 {
 	struct evbuffer *input;
+	char bytes[4096];
 
+	while (c->tls && tls_connection_take(c, bytes, sizeof(bytes)) > 0) {
+		c->dropped = true;
+		c->heard = clock_now();
+	}
 	if (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0)
 		return;
 	input = bufferevent_get_input(c->bev);
@@ -204,10 +216,12 @@ replies_arrived(const struct connection *c)
 
 /* Whether bytes have come that nobody will look at. */
 static bool
-unread(const struct connection *c)
+unread(struct connection *c)
 {
 	int n;
 
+	if (c->tls)
+		return c->rest != NULL || tls_connection_unread(c);
 	if (c->rest != NULL ||
 	    (c->bev != NULL && evbuffer_get_length(bufferevent_get_input(c->bev)) > 0))
 		return true;
@@ -223,6 +237,27 @@ connection_linger(struct connection *c, uint64_t now)
 		leave(c, reset);
 	else
 		timeout_schedule(c);
+}
+
+/* TLS has a farewell of its own in front of the FIN.  False: it waits, or all is over. */
+static bool
+say_goodbye(struct connection *c)
+{
+	bool waited = c->waving;
+
+	switch (tls_connection_goodbye(c)) {
+	case TLS_GOODBYE_SAID:
+		return true;
+	case TLS_GOODBYE_WAITS:
+		if (!waited)
+			c->heard = clock_now();
+		timeout_schedule(c);
+		return false;
+	case TLS_GOODBYE_FAILED:
+		break;
+	}
+	leave(c, true);
+	return false;
 }
 
 void
@@ -250,6 +285,8 @@ connection_advance(struct connection *c)
 		leave(c, true);
 	} else if (c->unaccepted || c->dropped) {
 		start_lingering(c);
+	} else if (c->tls && !say_goodbye(c)) {
+		return;
 	} else if (c->fin) {
 		leave(c, false);
 	} else if (shutdown(c->fd, SHUT_WR) == -1) {
@@ -269,7 +306,7 @@ connection_in_progress(const struct connection *c)
 static void
 end(struct connection *c)
 {
-	set_state(c, CONNECTION_ENDING);
+	connection_enter(c, CONNECTION_ENDING);
 	intake_unstarve(c->listener->intake, c);
 	if (c->rest != NULL) {
 		chunk_unref(c->rest);
@@ -341,16 +378,28 @@ connection_fail(struct connection *c, enum ended reason, const char *why)
 	end(c);
 }
 
-void
-connection_lost(struct connection *c, const char *why)
+static void
+lose(struct connection *c, enum ended reason, const char *why)
 {
 	if (c->state == CONNECTION_DEAD)
 		return;
 	if (c->state == CONNECTION_OPEN && (connection_in_progress(c) || c->rest != NULL))
-		discard(c, ENDED_RESET, why);
+		discard(c, reason, why);
 	else
 		connection_log(LOG_LEVEL_DEBUG, "connection-lost", c, "%s", why);
 	leave(c, true);
+}
+
+void
+connection_lost(struct connection *c, const char *why)
+{
+	lose(c, ENDED_RESET, why);
+}
+
+void
+connection_cut(struct connection *c)
+{
+	lose(c, ENDED_INCOMPLETE, "the TLS stream has ended without close_notify");
 }
 
 void
@@ -358,6 +407,13 @@ connection_refuse(struct connection *c, enum refusal why, const char *text)
 {
 	listener_refuse(c->listener, why, &c->origin.peer, text);
 	leave(c, true);
+}
+
+void
+connection_turn_away(struct connection *c)
+{
+	c->unaccepted = true;
+	start_lingering(c);
 }
 
 void
@@ -398,6 +454,24 @@ connection_on_write(struct bufferevent *bev, void *arg)
 	reply_on_drained(c);
 }
 
+/* No more will come, nor go.  What has come is framed before it is judged, in its turn. */
+static void
+connection_on_cut(struct connection *c)
+{
+	c->cut = true;
+	c->reading = false;
+	if (c->state == CONNECTION_LINGERING) {
+		c->fin = true; /* all is said, and it has closed */
+		linger_read(c);
+		connection_linger(c, clock_now());
+	} else if (c->state != CONNECTION_OPEN) {
+		if (reply_unsent(c) > 0)
+			connection_cut(c);
+	} else if (c->paused_since == 0) {
+		receive_run(c);
+	}
+}
+
 static void
 connection_on_event(struct bufferevent *bev, short what, void *arg)
 {
@@ -405,8 +479,16 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 	int error = EVUTIL_SOCKET_ERROR();
 
 	(void)bev;
+	if (c->state == CONNECTION_GREETING) {
+		tls_connection_greeted(c, what, error);
+		return;
+	}
 	if ((what & BEV_EVENT_ERROR) != 0) {
 		c->broken = true;
+		if (c->tls && tls_connection_is_cut(c, error)) {
+			connection_on_cut(c);
+			return;
+		}
 		/* What was read before the reset is framed first: whole messages in
 		 * it are whole. */
 		if (c->state == CONNECTION_OPEN && c->paused_since == 0)
@@ -418,6 +500,8 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 		return;
 	c->fin = true;
 	c->reading = false; /* by libevent */
+	if (c->tls)
+		tls_connection_half_close(c);
 	if (c->state == CONNECTION_LINGERING) {
 		linger_read(c);
 		connection_linger(c, clock_now());
@@ -436,66 +520,16 @@ connection_buffer(struct connection *c)
 		connection_out_of_memory(c);
 		return false;
 	}
-	bufferevent_setcb(c->bev, connection_on_read, connection_on_write, connection_on_event, c);
+	connection_adopt(c, c->bev);
 	bufferevent_set_max_single_read(c->bev, (size_t)c->listener->config->buffer_size);
 	return true;
 }
 
 void
-connection_greet(struct connection *c)
+connection_adopt(struct connection *c, struct bufferevent *bev)
 {
-	struct listener *l = c->listener;
-
-	if (c->state == CONNECTION_PREFACE) {
-		set_state(c, CONNECTION_OPEN);
-		c->heard = clock_now();
-	}
-	counter_add(&l->counters.connections, 1);
-	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
-	if (l->group->paced) {
-		c->pace = pace_new(&l->group->rate, l->config->rate_limit.connection, c->heard);
-		if (c->pace == NULL) {
-			connection_out_of_memory(c);
-			return;
-		}
-	}
-	receive_first(c);
-}
-
-void
-connection_open(struct listener *l, int fd, const struct net_address *peer)
-{
-	static _Atomic uint64_t numbers;
-	struct intake *intake = l->intake;
-	struct connection *c = memory_alloc(sizeof(*c));
-
-	if (c == NULL || deadlines_reserve(&intake->deadlines, intake->n_connections + 1) == -1) {
-		memory_free(c);
-		net_reset(fd);
-		listener_released(l, l->config->proxy_protocol ? NULL : peer);
-		listener_refuse(l, REFUSAL_MEMORY, peer, "out of memory");
-		return;
-	}
-	*c = (struct connection){.listener = l, .fd = fd, .state = CONNECTION_OPEN};
-	c->origin.connection = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
-	c->origin.listener = l->config->name;
-	c->origin.peer = *peer;
-	c->flight_last = &c->flight;
-	c->heard = clock_now();
-	c->next = intake->connections;
-	c->previous = &intake->connections;
-	if (c->next != NULL)
-		c->next->previous = &c->next;
-	intake->connections = c;
-	intake->n_connections++;
-	listener_gain(l);
-	counter_add(&l->counters.connections_active, 1);
-	if (l->config->proxy_protocol) {
-		c->state = CONNECTION_PREFACE;
-		preface_start(c);
-	} else {
-		connection_greet(c);
-	}
+	c->bev = bev;
+	bufferevent_setcb(bev, connection_on_read, connection_on_write, connection_on_event, c);
 }
 
 /* Whether its first message may be on the way: then the client would take a FIN for
@@ -521,6 +555,10 @@ connection_stop(struct connection *c)
 			connection_refuse(c, REFUSAL_SHUTDOWN, "the daemon stops");
 		if (c->state == CONNECTION_DEAD)
 			return;
+	}
+	if (c->state == CONNECTION_GREETING) {
+		leave(c, true);
+		return;
 	}
 	if (level == INTAKE_KILL) {
 		/* A FIN would claim what we do not know. */

@@ -6,6 +6,7 @@
  * discards a message in progress.  It belongs to its worker's thread.
  *
  *   preface    (behind a proxy) waits for the header that names its client
+ *   greeting   speaks, but sends no bytes of its own yet: the TLS handshake
  *   open       reads, frames, delivers
  *   ending     takes no more; waits for the sinks' answers and for its replies
  *              to leave
@@ -14,7 +15,8 @@
  *   dead       the network side is gone; waits for the sinks
  *
  * preface.c holds what precedes, connection.c its life, receive.c and feed.c the way in,
- * reply.c the way out, timeout.c what it owes us by when.
+ * reply.c the way out, timeout.c what it owes us by when, tls_connection.c what is
+ * different with TLS.
  */
 #ifndef INTAKE_CONNECTION_H
 #define INTAKE_CONNECTION_H
@@ -39,6 +41,7 @@ struct preface;
 
 enum connection_state {
 	CONNECTION_PREFACE,
+	CONNECTION_GREETING,
 	CONNECTION_OPEN,
 	CONNECTION_ENDING,
 	CONNECTION_LINGERING,
@@ -84,17 +87,27 @@ struct connection {
 	bool starved : 1;    /* waits for memory */
 	bool large : 1;      /* sends large messages, faster than they are read */
 	bool paced : 1;      /* waits for its share of rate_limit */
+	bool tls : 1;        /* the bufferevent is one for TLS; see tls_connection.h */
+	bool cut : 1;        /* the TLS stream has ended without close_notify */
+	bool waving : 1;     /* our close_notify does not fit into the socket yet */
 };
 
 /* Takes over an accepted descriptor.  Closes it (with a reset) when that fails. */
 void connection_open(struct listener *listener, int fd, const struct net_address *peer);
 
-/* The preface, if it had one, is over, and its address has a place: the client's own
- * bytes come next. */
+/* The preface, if it had one, is over, and its address has a place: goes on with the TLS
+ * handshake where the listener has TLS, else with the first read. */
 void connection_greet(struct connection *connection);
 
 /* Turned away before that: counted and logged, and reset. */
 void connection_refuse(struct connection *connection, enum refusal why, const char *text);
+
+/* The client's own bytes begin: the handshake is done. */
+void connection_begin(struct connection *connection);
+
+/* They never will, for the handshake has failed.  The client is told by a reset, after
+ * what it was sent has had time to arrive. */
+void connection_turn_away(struct connection *connection);
 
 /* The stream is at its end and all in it was whole: no more is read. */
 void connection_end(struct connection *connection);
@@ -106,6 +119,10 @@ void connection_fail(struct connection *connection, enum ended reason, const cha
 
 /* The network side is gone, or has to go at once. */
 void connection_lost(struct connection *connection, const char *why);
+
+/* The same where a TLS stream has ended without close_notify, so that anybody may have
+ * cut it: what is in progress is incomplete. */
+void connection_cut(struct connection *connection);
 
 /* The same for want of memory, logged as that. */
 void connection_out_of_memory(struct connection *connection);
@@ -127,11 +144,17 @@ void connection_unpause(struct connection *connection);
  * one, and the connection is lost. */
 bool connection_buffer(struct connection *connection);
 
+/* Takes over a bufferevent, whose callbacks are set. */
+void connection_adopt(struct connection *connection, struct bufferevent *bev);
+
 /* The worker is to stop: ends where no message is in progress. */
 void connection_stop(struct connection *connection);
 
 /* Whether a lingering connection can go. */
 void connection_linger(struct connection *connection, uint64_t now);
+
+/* From one state into a later one. */
+void connection_enter(struct connection *connection, enum connection_state state);
 
 /* Whether part of a message has been received. */
 bool connection_in_progress(const struct connection *connection);

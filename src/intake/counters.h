@@ -25,6 +25,17 @@ enum refusal {
 /* The reason word of metrics: "address-limit", "memory", ... */
 const char *refusal_name(enum refusal refusal);
 
+/* Why TLS with a client failed, mostly in its handshake. */
+enum tls_failure {
+	TLS_FAILURE_TIMEOUT,
+	TLS_FAILURE_CLOSED,
+	TLS_FAILURE_NOT_TLS,
+	TLS_FAILURE_PROTOCOL,
+	TLS_FAILURE_NO_CERTIFICATE,
+	TLS_FAILURE_BAD_CERTIFICATE,
+	TLS_FAILURE_COUNT,
+};
+
 typedef _Atomic uint64_t counter;
 
 /* received = accepted + refused + failed + in flight; discarded ones were never
@@ -41,6 +52,7 @@ struct counters {
 	counter in_flight;
 	counter discarded[ENDED_COUNT];
 	counter accept_errors;
+	counter tls_failed[TLS_FAILURE_COUNT];
 };
 
 static inline void

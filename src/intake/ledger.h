@@ -25,6 +25,7 @@ struct seat {
 	struct listener *listener; /* who sits here; the worker's */
 	struct damper dampers[ENDED_COUNT];
 	struct damper refusals[REFUSAL_COUNT];
+	struct damper tls_failures[TLS_FAILURE_COUNT];
 	struct damper accept_errors;
 };
 

@@ -34,6 +34,21 @@ static const struct timeval leave_after = {.tv_usec = LEAVE_AFTER * 1000};
 
 static void pause_accepting(struct listener *l, int error);
 
+static const char *const tls_failures[] = {
+	[TLS_FAILURE_TIMEOUT] = "timeout",
+	[TLS_FAILURE_CLOSED] = "closed",
+	[TLS_FAILURE_NOT_TLS] = "not-tls",
+	[TLS_FAILURE_PROTOCOL] = "protocol",
+	[TLS_FAILURE_NO_CERTIFICATE] = "no-certificate",
+	[TLS_FAILURE_BAD_CERTIFICATE] = "bad-certificate",
+};
+
+const char *
+listener_tls_failure(enum tls_failure failure)
+{
+	return tls_failures[failure];
+}
+
 static void
 acceptors(struct listener *l, bool on)
 {
@@ -476,6 +491,10 @@ listener_sum_up(struct listener *l)
 			log_event(LOG_LEVEL_WARNING, "connection-refused",
 				  "listener %s: %s: %llu more connections refused", l->config->name,
 				  refusal_name((enum refusal)i), (unsigned long long)held);
+	for (i = 0; i < TLS_FAILURE_COUNT; i++)
+		if ((held = damper_sum(&l->seat->tls_failures[i])) > 0)
+			log_event(LOG_LEVEL_WARNING, "tls-failed", "listener %s: %s: %llu more connections",
+				  l->config->name, tls_failures[i], (unsigned long long)held);
 	if ((held = damper_sum(&l->seat->accept_errors)) > 0)
 		log_event(LOG_LEVEL_WARNING, "accept-failed",
 			  "listener %s: could not accept %llu more times", l->config->name,

@@ -34,6 +34,7 @@ struct generation;
 struct intake;
 struct listener;
 struct sink;
+struct tls_context;
 
 /* What the log says of some refusals. */
 #define LISTENER_NOT_ADMITTED "allow and deny do not let its address in"
@@ -44,6 +45,7 @@ struct listener_group {
 	struct socket_set sockets;
 	struct ledger *ledger;
 	struct limits *limits; /* the ledger's */
+	struct tls_context *tls; /* NULL: none */
 	struct sink **deliver; /* config->deliver.count of them */
 	struct sink *incomplete;
 	char *spill_directory; /* where its large messages wait; owned */
@@ -120,6 +122,9 @@ bool listener_admits(const struct listener *listener, const struct net_address *
 /* Counts and logs that a connection was turned away unread. */
 void listener_refuse(struct listener *listener, enum refusal why, const struct net_address *peer,
 		     const char *text);
+
+/* "timeout", "closed", "not-tls", ...: for the log and for metrics. */
+const char *listener_tls_failure(enum tls_failure failure);
 
 /* Says what the dampers have held back. */
 void listener_sum_up(struct listener *listener);

@@ -23,6 +23,7 @@
 #include "intake/connection.h"
 #include "intake/intake.h"
 #include "intake/rate.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 #include "message/chunk.h"
 
@@ -39,7 +40,22 @@
 /* What libevent 2.1 reads at a time; less means that the socket was empty. */
 #define LIBEVENT_READ 4096
 
-enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET };
+enum arrived { ARRIVED_BYTES, ARRIVED_LAST, ARRIVED_RESET, ARRIVED_CUT };
+
+/* What libevent has decrypted, where it reads. */
+static enum arrived
+take_decrypted(struct connection *c, unsigned char *to, size_t most, size_t *len, bool *drained)
+{
+	*len = tls_connection_take(c, to, most);
+	*drained = !tls_connection_has(c);
+	if (!*drained)
+		return ARRIVED_BYTES;
+	if (c->fin)
+		return ARRIVED_LAST;
+	if (c->cut)
+		return ARRIVED_CUT;
+	return c->broken ? ARRIVED_RESET : ARRIVED_BYTES;
+}
 
 /* Reads up to `most` bytes to `at` in the chunk.  *len may be 0 with each of the results;
  * *drained: there is no more for now. */
@@ -52,6 +68,8 @@ take(struct connection *c, struct chunk *chunk, size_t at, size_t most, size_t *
 	unsigned char *to = chunk->data + at;
 	ssize_t n;
 
+	if (c->tls)
+		return take_decrypted(c, to, most, len, drained);
 	*len = 0;
 	*drained = false;
 	if (have > 0) {
@@ -170,8 +188,9 @@ go_on_later(struct connection *c)
 {
 	if (c->state != CONNECTION_OPEN)
 		return;
-	if (c->rest == NULL && !c->fin &&
-	    (c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0))
+	if (c->rest == NULL && !c->fin && !c->broken &&
+	    (c->tls ? !tls_connection_has(c)
+		    : c->bev == NULL || evbuffer_get_length(bufferevent_get_input(c->bev)) == 0))
 		return;
 	if (connection_buffer(c))
 		bufferevent_trigger(c->bev, EV_READ,
@@ -213,10 +232,12 @@ read_once(struct connection *c, struct feed_tail *tail, size_t room, size_t *len
 		c->large = (c->messages - before) * LARGE <= *len;
 	/* What anybody points to is not written over. */
 	l->landed = chunk->references > 1 || tail->len > 0 ? at + *len : 0;
-	if (arrived == ARRIVED_RESET && c->state == CONNECTION_OPEN)
+	if ((arrived == ARRIVED_RESET || arrived == ARRIVED_CUT) && c->state == CONNECTION_OPEN)
 		feed_settle(c, chunk, tail);
 	if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD)
 		connection_lost(c, "connection reset by the client");
+	else if (arrived == ARRIVED_CUT && c->state != CONNECTION_DEAD)
+		connection_cut(c);
 	return c->state == CONNECTION_OPEN;
 }
 

@@ -110,7 +110,7 @@ send_replies(struct connection *c, struct evbuffer *out)
 	if (len == 0)
 		return;
 	c->told = true;
-	if (reply_unsent(c) == 0)
+	if (!c->tls && reply_unsent(c) == 0)
 		failed = evbuffer_write(out, c->fd) == -1 && errno != EAGAIN && errno != EINTR;
 	if (failed) {
 		int error = errno;

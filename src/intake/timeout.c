@@ -13,6 +13,7 @@
 #include "intake/intake.h"
 #include "intake/preface.h"
 #include "intake/rate.h"
+#include "intake/tls_connection.h"
 #include "message/body.h"
 
 #define SECOND UINT64_C(1000000)
@@ -81,6 +82,9 @@ timeout_schedule(struct connection *c)
 	case CONNECTION_PREFACE:
 		when = preface_deadline(c);
 		break;
+	case CONNECTION_GREETING:
+		when = c->heard + config->tls.handshake_timeout;
+		break;
 	case CONNECTION_LINGERING:
 		when = timeout_lingering(c);
 		if (c->fin)
@@ -89,6 +93,8 @@ timeout_schedule(struct connection *c)
 	case CONNECTION_ENDING:
 		if (c->unsent > 0 && config->idle_timeout != 0)
 			when = c->heard + config->idle_timeout;
+		if (c->waving)
+			when = clock_now() + LINGER_LOOK;
 		break;
 	case CONNECTION_OPEN:
 		if (config->idle_timeout != 0)
@@ -182,6 +188,9 @@ timeout_on_deadline(struct deadline *deadline)
 	case CONNECTION_PREFACE:
 		preface_on_deadline(c);
 		return;
+	case CONNECTION_GREETING:
+		tls_connection_late(c);
+		return;
 	case CONNECTION_OPEN:
 		/* What has come while the loop, or the process, stood still counts. */
 		if (c->paused_since == 0) {
@@ -195,9 +204,13 @@ timeout_on_deadline(struct deadline *deadline)
 		look_while_open(c, now);
 		break;
 	case CONNECTION_ENDING:
-		if (!look_at_replies(c, now))
-			return;
-		break;
+		if (c->waving && now >= c->heard + LINGER_MOST)
+			connection_lost(c, "it does not read to the end");
+		else if (c->waving)
+			connection_advance(c);
+		else if (look_at_replies(c, now))
+			break;
+		return;
 	case CONNECTION_LINGERING:
 		connection_linger(c, now);
 		return;
