@@ -397,9 +397,12 @@ feed_bytes(struct connection *c, struct chunk *chunk, size_t at, size_t len,
 void
 feed_settle(struct connection *c, struct chunk *chunk, struct feed_tail *tail)
 {
-	struct findings f = {.chunk = chunk, .references = chunk->references, .tail = tail};
+	struct findings f = {.chunk = chunk, .tail = tail};
 	enum ended failure;
 
+	if (tail->len == 0)
+		return;
+	f.references = chunk->references;
 	f.end = tail->bytes + tail->len;
 	failure = settle(c, &f);
 	if (failure != ENDED_FIN)
