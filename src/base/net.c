@@ -154,12 +154,25 @@ net_sockaddr_text(const struct sockaddr *sa, char *text, size_t size)
 		snprintf(text, size, "unix");
 }
 
+int
+net_close_resets(int fd, bool on)
+{
+	const struct linger linger = { .l_onoff = on, .l_linger = 0 };
+
+	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+void
+net_close(int fd)
+{
+	(void)net_close_resets(fd, false);
+	(void)close(fd); /* what it says has no bearing: all was acknowledged or not */
+}
+
 void
 net_reset(int fd)
 {
-	const struct linger now = { .l_onoff = 1, .l_linger = 0 };
-
 	/* Where there is no lingering (a local socket) the close is all there is. */
-	(void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof now);
+	(void)net_close_resets(fd, true);
 	(void)close(fd);
 }

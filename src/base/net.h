@@ -39,4 +39,12 @@ void net_sockaddr_text(const struct sockaddr *sa, char *text, size_t size);
 /* Closes with a reset instead of a FIN. */
 void net_reset(int fd);
 
+/* Whether a close, also the kernel's when the process is killed, is a reset.  Connections
+ * have it from their listening socket (Linux): nobody shall take the close of a daemon
+ * that was killed for a receipt.  -1: errno */
+int net_close_resets(int fd, bool on);
+
+/* Closes in order (FIN). */
+void net_close(int fd);
+
 #endif

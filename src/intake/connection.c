@@ -103,7 +103,7 @@ leave(struct connection *c, bool reset)
 	if (reset)
 		net_reset(c->fd);
 	else
-		close(c->fd); /* what it says has no bearing: all was acknowledged or not */
+		net_close(c->fd);
 	c->fd = -1;
 	if (c->rest != NULL)
 		chunk_unref(c->rest);

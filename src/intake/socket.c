@@ -211,7 +211,7 @@ bind_one(struct socket *s, bool first)
 	if (fd == -1)
 		return -1;
 	/* Options that accepted sockets inherit on Linux save a call for each. */
-	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == -1 ||
+	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == -1 || net_close_resets(fd, true) == -1 ||
 	    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
 	    (s->nodelay && set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) == -1) ||
 	    (s->address.ss_family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == -1) ||
@@ -347,6 +347,7 @@ open_given(struct sockets *all, struct socket_set *set, const struct config_list
 		s->fds[i] = s->fds[0];
 	atomic_store(&s->holders, all->n_workers);
 	if (set_option(given, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
+	    net_close_resets(given, true) == -1 ||
 	    (s->address.ss_family != AF_UNIX &&
 	     set_option(given, IPPROTO_TCP, TCP_NODELAY, s->nodelay) == -1))
 		return complain(listener, s->text, "set options of");
