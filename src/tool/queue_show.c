@@ -177,6 +177,7 @@ queue_show_each(struct spools *spools, uint64_t now)
 		char time[CLOCK_TEXT_LEN + 1], age[TOOL_SHORT], size[TOOL_SHORT];
 		struct passwd *owner = getpwuid(message->owner);
 		char *name = tool_show(message->name), *peer = tool_show(message->peer);
+		char *listener = tool_show(message->listener);
 		enum spools_result result;
 		int fd = spools_message_open(spools, message, &result, &code);
 
@@ -188,7 +189,7 @@ queue_show_each(struct spools *spools, uint64_t now)
 		       result == SPOOLS_GONE ? " (gone meanwhile)" : "");
 		printf("time      %s (%s ago)\n", time, age);
 		printf("size      %llu (%s)\n", (unsigned long long)message->size, size);
-		printf("listener  %s\n", message->listener);
+		printf("listener  %s\n", listener);
 		printf("peer      %s\n", peer);
 		printf("file      %s/%s/%s\n", spools->directories[message->directory].path,
 		       spools_state_name(message->state), name);
@@ -204,6 +205,7 @@ queue_show_each(struct spools *spools, uint64_t now)
 		}
 		free(name);
 		free(peer);
+		free(listener);
 	}
 	return code;
 }

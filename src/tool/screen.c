@@ -181,25 +181,32 @@ screen_draw(const char *text)
 	free(frame);
 }
 
-/* What an arrow or another such key sent. */
-static int
-escape(const char *bytes, ssize_t n)
-{
-	static const struct {
-		const char *bytes;
-		int key;
-	} keys[] = {
-		{"\033[A", SCREEN_UP},	     {"\033OA", SCREEN_UP},
-		{"\033[B", SCREEN_DOWN},     {"\033OB", SCREEN_DOWN},
-		{"\033[C", SCREEN_RIGHT},    {"\033OC", SCREEN_RIGHT},
-		{"\033[D", SCREEN_LEFT},     {"\033OD", SCREEN_LEFT},
-		{"\033[5~", SCREEN_PAGE_UP}, {"\033[6~", SCREEN_PAGE_DOWN},
-		{"\033[H", SCREEN_HOME},     {"\033[F", SCREEN_BOTTOM},
-		{"\033OH", SCREEN_HOME},     {"\033OF", SCREEN_BOTTOM},
-	};
+/* The keys that send more than a character, behind the escape. */
+static const struct {
+	const char *bytes;
+	int key;
+} keys[] = {
+	{"[A", SCREEN_UP},     {"OA", SCREEN_UP},      {"[B", SCREEN_DOWN},  {"OB", SCREEN_DOWN},
+	{"[C", SCREEN_RIGHT},  {"OC", SCREEN_RIGHT},   {"[D", SCREEN_LEFT},  {"OD", SCREEN_LEFT},
+	{"[5~", SCREEN_PAGE_UP}, {"[6~", SCREEN_PAGE_DOWN}, {"[H", SCREEN_HOME}, {"OH", SCREEN_HOME},
+	{"[F", SCREEN_BOTTOM}, {"OF", SCREEN_BOTTOM},
+};
 
+/* Reads the rest of such a key, and no more than that: the next may follow at once. */
+static int
+escape(void)
+{
+	char bytes[8];
+	size_t n = 0;
+
+	while (n < sizeof bytes && read(STDIN_FILENO, bytes + n, 1) == 1) {
+		n++;
+		/* A letter or ~ ends it, but for the one that it begins with. */
+		if (n >= 2 && bytes[n - 1] >= '@')
+			break;
+	}
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-		if ((size_t)n == strlen(keys[i].bytes) && memcmp(bytes, keys[i].bytes, (size_t)n) == 0)
+		if (n == strlen(keys[i].bytes) && memcmp(bytes, keys[i].bytes, n) == 0)
 			return keys[i].key;
 	return 0; /* some other key */
 }
@@ -208,7 +215,7 @@ int
 screen_key(uint64_t timeout)
 {
 	struct pollfd poll_fd = {.fd = STDIN_FILENO, .events = POLLIN};
-	char bytes[16];
+	char byte;
 	ssize_t n;
 	int ready;
 
@@ -221,11 +228,8 @@ screen_key(uint64_t timeout)
 		return errno == EINTR ? SCREEN_REDRAW : SCREEN_END;
 	if (ready == 0)
 		return SCREEN_NONE;
-	n = read(STDIN_FILENO, bytes, 1);
+	n = read(STDIN_FILENO, &byte, 1);
 	if (n <= 0)
 		return n == -1 && (errno == EINTR || errno == EAGAIN) ? SCREEN_REDRAW : SCREEN_END;
-	if (bytes[0] != '\033')
-		return (unsigned char)bytes[0];
-	n = read(STDIN_FILENO, bytes + 1, sizeof bytes - 1);
-	return n <= 0 ? '\033' : escape(bytes, n + 1);
+	return byte == '\033' ? escape() : (unsigned char)byte;
 }
