@@ -60,7 +60,8 @@ failed_to_connect(struct link *link, const char *where, int error)
 		close(link->fd);
 	link->fd = -1;
 	link->temporary = true;
-	return EX_UNAVAILABLE;
+	/* Whoever resets was there. */
+	return error == ECONNRESET ? EX_TEMPFAIL : EX_UNAVAILABLE;
 }
 
 /* Whatever ends us before link_finish is a reset. */

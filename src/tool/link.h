@@ -44,7 +44,7 @@ struct link {
 
 enum { LINK_FAILED = -1, LINK_AGAIN = -2 };
 
-/* 0, or an exit status: EX_NOHOST, EX_UNAVAILABLE, EX_PROTOCOL, EX_NOINPUT, EX_OSERR.
+/* 0, or an exit status: EX_NOHOST, EX_UNAVAILABLE, EX_TEMPFAIL, EX_PROTOCOL, EX_NOINPUT, EX_OSERR.
  * A timeout of 0: none. */
 int link_open(struct link *link, const struct target *target, const struct link_tls *tls,
 	      uint64_t timeout);

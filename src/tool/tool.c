@@ -14,7 +14,7 @@
 
 const char *tool_name = "cistern";
 
-static void
+static void __attribute__((format(printf, 1, 0)))
 complain(const char *format, va_list arguments)
 {
 	char *text = NULL, *shown;
