@@ -288,6 +288,10 @@ check_options(struct send *send)
 	if (!tls->on && (tls->ca != NULL || tls->certificate != NULL || tls->key != NULL ||
 			 tls->name != NULL || tls->insecure))
 		return tool_misused("--tls-... is of no use without --tls");
+#ifndef HAVE_OPENSSL
+	if (tls->on)
+		return tool_misused("TLS was not compiled in (configure --with-openssl)");
+#endif
 	if (tls->key != NULL && tls->certificate == NULL)
 		return tool_misused("--tls-key is of no use without --tls-cert");
 	if (options->print_ids && !options->receipt)

@@ -3,7 +3,7 @@
 What has a receipt is in the spool, once and byte for byte; the exit status is right each
 time.
 
-RESTART_SIZE: of the file (16M; make check-send: 1G).  RESTART_KILLS: how often (6).
+RESTART_SIZE: of the file (16M; make check-send: 1G).  RESTART_KILLS: how often (4).
 RESTART_SEED: to have one run again.
 """
 
@@ -150,7 +150,7 @@ def without_retries(tap, directory, path, size, digest, chance, kills):
 
 def main():
     size = bytes_of(os.environ.get("RESTART_SIZE", "16M"))
-    kills = int(os.environ.get("RESTART_KILLS", "6"))
+    kills = int(os.environ.get("RESTART_KILLS", "4"))
     seed = os.environ.get("RESTART_SEED", str(random.randrange(1 << 30)))
     chance = random.Random(seed)
     tap = kit.Tests()
