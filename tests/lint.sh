@@ -27,8 +27,9 @@ sources() {
 }
 
 scripts() {
-	find bootstrap script .ci examples tests -name corpus -prune -o \
-		\( -name bootstrap -o -name '*.sh' -o -path 'script/*' -o -path .ci/run \) \
+	find bootstrap script .ci examples tests completions -name corpus -prune -o \
+		\( -name bootstrap -o -name '*.sh' -o -path 'completions/*' -o -path 'script/*' \
+		-o -path .ci/run \) \
 		-type f -print 2>/dev/null | sort
 }
 
