@@ -341,6 +341,22 @@ listener_yield(struct listener *l)
 	l->n_sockets = rest;
 }
 
+/* Who waits for a place has not begun: it goes by what is in force now, and by what that
+ * says of who may connect. */
+static void
+inherit_parked(struct listener *l, struct listener *before)
+{
+	int fd = before->parked;
+
+	before->parked = -1;
+	if (is_welcome(l, fd, &before->parked_peer)) {
+		l->parked = fd;
+		l->parked_peer = before->parked_peer;
+	} else {
+		atomic_fetch_sub(&l->group->ledger->n_parked, 1);
+	}
+}
+
 void
 listener_take(struct listener *l)
 {
@@ -356,11 +372,8 @@ listener_take(struct listener *l)
 	l->intake->listeners = l;
 	for (i = 0; i < l->n_sockets; i++)
 		evconnlistener_set_cb(l->sockets[i]->acceptors[worker], listener_on_accept, l);
-	if (before != NULL && before->parked != -1) {
-		l->parked = before->parked;
-		l->parked_peer = before->parked_peer;
-		before->parked = -1;
-	}
+	if (before != NULL && before->parked != -1)
+		inherit_parked(l, before);
 	acceptors(l, l->parked == -1);
 	/* There may be more places than there were. */
 	if (l->parked != -1 && limits_take(l->group->limits))

@@ -1,0 +1,90 @@
+/*
+ * regression_border: bugs found where reload, TLS, PROXY, limits and large reads meet.
+ * Each test failed before its repair.
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "client.h"
+#include "daemon.h"
+#include "harness.h"
+
+#define RAW "sinks = { console = { type = \"console\"; format = \"line\"; }; }; workers = 1;\n"
+#define LINES RAW "framing = \"line\";\n"
+
+/* The one that waits at max_connections was admitted by rules that are gone by the time
+ * that it gets its place; a denied one got in, and anybody could speak for a proxy. */
+static void
+park_and_change(const char *rules, const char *event_text)
+{
+	struct daemon *daemon = daemon_start(LINES "max_connections = 1;");
+	char *address = harness_text("%s", daemon_address(daemon, "main"));
+	int served = client_connect(address), parked;
+
+	client_send_text(served, "served\n");
+	client_wait_read(served);
+	parked = client_connect(address);
+	client_send_text(parked, "PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\nno\n");
+	harness_pause();
+	daemon_reload(daemon, LINES "max_connections = 1; %s", rules);
+	client_finish(served);
+	client_expect(served, "", CLIENT_FIN);
+	client_expect(parked, "", CLIENT_RST);
+	daemon_wait_log(daemon, "connection-refused", event_text, 1);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.accepted, 1);
+	free(address);
+	daemon_end(daemon);
+}
+
+START_TEST(parked_is_denied)
+{
+	park_and_change("deny = [ \"127.0.0.0/8\" ];", "access");
+}
+END_TEST
+
+START_TEST(parked_is_no_proxy)
+{
+	park_and_change("proxy_protocol = true; proxy_from = [ \"10.0.0.0/8\" ];", "proxy");
+}
+END_TEST
+
+/* And the place that it did not take is the next one's. */
+START_TEST(parked_is_denied_others_go_on)
+{
+	struct daemon *daemon = daemon_start(LINES "max_connections = 1;");
+	char *address = harness_text("%s", daemon_address(daemon, "main"));
+	int served = client_connect(address), parked, i;
+
+	client_send_text(served, "served\n");
+	client_wait_read(served);
+	parked = client_try_connect(address, "127.0.0.2", 0);
+	ck_assert_int_ne(parked, -1);
+	harness_pause();
+	daemon_reload(daemon, LINES "max_connections = 1; deny = [ \"127.0.0.2\" ];");
+	client_expect(parked, "", CLIENT_RST);
+	client_finish(served);
+	client_expect(served, "", CLIENT_FIN);
+	for (i = 0; i < 3; i++)
+		client_deliver(address, "next\n", 5, CLIENT_FIN);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
+int
+main(int argc, char **argv)
+{
+	const struct harness_test tests[] = {
+		{ parked_is_denied, 30 },
+		{ parked_is_no_proxy, 30 },
+		{ parked_is_denied_others_go_on, 30 },
+	};
+
+	return harness_run("regression_border", tests, sizeof tests / sizeof tests[0], argc, argv);
+}
