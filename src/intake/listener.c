@@ -302,8 +302,10 @@ listener_open(struct listener *l, struct intake *intake, struct listener_group *
 		.config = group->config, .group = group, .intake = intake, .parked = -1};
 	l->retired.run = retired;
 	l->seat = &group->ledger->seats[worker];
-	l->seat->inbox = &intake->worker->inbox;
-	l->seat->place.run = listener_on_place;
+	if (l->seat->inbox == NULL) { /* later on workers read it */
+		l->seat->inbox = &intake->worker->inbox;
+		l->seat->place.run = listener_on_place;
+	}
 	l->dampers = l->seat->dampers;
 	l->refusals = l->seat->refusals;
 	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));

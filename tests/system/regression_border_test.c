@@ -77,6 +77,32 @@ START_TEST(parked_is_denied_others_go_on)
 }
 END_TEST
 
+/* A reload wrote again what workers read as places become free (ThreadSanitizer saw it). */
+START_TEST(places_during_reload)
+{
+	struct daemon *daemon = daemon_start(LINES "max_connections = 1;");
+	char *address = harness_text("%s", daemon_address(daemon, "main"));
+	int served, parked, i;
+
+	for (i = 0; i < 10; i++) {
+		served = client_connect(address);
+		client_send_text(served, "a\n");
+		client_wait_read(served);
+		parked = client_connect(address);
+		client_send_text(parked, "b\n");
+		client_finish(served);
+		client_expect(served, "", CLIENT_FIN);
+		client_finish(parked);
+		client_expect(parked, "", CLIENT_FIN);
+		daemon_reload(daemon, LINES "max_connections = 1; max_in_flight = %d;", i + 1);
+	}
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.accepted, 20);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -84,6 +110,7 @@ main(int argc, char **argv)
 		{ parked_is_denied, 30 },
 		{ parked_is_no_proxy, 30 },
 		{ parked_is_denied_others_go_on, 30 },
+		{ places_during_reload, 60 },
 	};
 
 	return harness_run("regression_border", tests, sizeof tests / sizeof tests[0], argc, argv);
