@@ -400,6 +400,8 @@ feed_settle(struct connection *c, struct chunk *chunk, struct feed_tail *tail)
 	struct findings f = {.chunk = chunk, .references = chunk->references, .tail = tail};
 	enum ended failure;
 
+	if (tail->len == 0)
+		return;
 	f.end = tail->bytes + tail->len;
 	failure = settle(c, &f);
 	if (failure != ENDED_FIN)

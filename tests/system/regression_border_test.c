@@ -103,6 +103,29 @@ START_TEST(places_during_reload)
 }
 END_TEST
 
+/* A reset that is found by reading, with nothing before it: no tail was settled, at no
+ * address (UndefinedBehaviorSanitizer saw it). */
+START_TEST(reset_before_accept)
+{
+	struct daemon *daemon = daemon_start(LINES);
+	char *address = harness_text("%s", daemon_address(daemon, "main"));
+	int fd, i;
+
+	daemon_signal(daemon, SIGSTOP);
+	for (i = 0; i < 3; i++) {
+		fd = client_connect(address);
+		client_send_text(fd, "lost");
+		client_reset(fd);
+	}
+	daemon_signal(daemon, SIGCONT);
+	client_deliver(address, "kept\n", 5, CLIENT_FIN);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.accepted, 1);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -111,6 +134,7 @@ main(int argc, char **argv)
 		{ parked_is_no_proxy, 30 },
 		{ parked_is_denied_others_go_on, 30 },
 		{ places_during_reload, 60 },
+		{ reset_before_accept, 30 },
 	};
 
 	return harness_run("regression_border", tests, sizeof tests / sizeof tests[0], argc, argv);
