@@ -126,6 +126,45 @@ START_TEST(reset_before_accept)
 }
 END_TEST
 
+/* What a framing holds back as the beginning of a message's end was missing from what
+ * was put aside. */
+static void
+cut_short(const char *settings, const char *sent, const char *put_aside, bool finish)
+{
+	struct daemon *daemon = daemon_start(RAW "incomplete = \"console\"; %s", settings);
+	int fd = client_connect(daemon_address(daemon, "main"));
+	char *output;
+
+	client_send_text(fd, sent);
+	client_wait_read(fd);
+	if (finish)
+		client_finish(fd);
+	client_expect(fd, "", CLIENT_RST);
+	output = daemon_wait_output(daemon, strlen(put_aside));
+	ck_assert_str_eq(output, put_aside);
+	free(output);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.discarded, 1);
+	daemon_end(daemon);
+}
+
+START_TEST(held_back_is_put_aside)
+{
+	static const char delimiter[] = "framing = \"delimiter\"; delimiter = \"<EOF>\"; %s";
+	char *closed = harness_text(delimiter, "");
+	char *late = harness_text(delimiter, "idle_timeout = 0.2;");
+
+	cut_short(closed, "text<EO", "text<EO\n", true);
+	cut_short(closed, "<EO", "<EO\n", true);
+	cut_short(late, "text<EO", "text<EO\n", false);
+	cut_short("framing = \"mllp\";", "\vtext\x1c", "text\x1c\n", true);
+	cut_short("framing = \"mllp\"; message_timeout = 0.2;", "\vtext\x1c", "text\x1c\n", false);
+	cut_short("framing = \"line\"; idle_timeout = 0.2;", "text\r", "text\r\n", false);
+	free(closed);
+	free(late);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -135,6 +174,7 @@ main(int argc, char **argv)
 		{ parked_is_denied_others_go_on, 30 },
 		{ places_during_reload, 60 },
 		{ reset_before_accept, 30 },
+		{ held_back_is_put_aside, 60 },
 	};
 
 	return harness_run("regression_border", tests, sizeof tests / sizeof tests[0], argc, argv);
