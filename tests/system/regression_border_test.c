@@ -165,6 +165,42 @@ START_TEST(held_back_is_put_aside)
 }
 END_TEST
 
+/* Each reload gave the connections after it a rate_limit of their own: three reloads, and
+ * a listener took four times what it may. */
+START_TEST(rate_limit_over_reloads)
+{
+	enum { RATE = 400000, LINE = 1000, CLIENTS = 4 };
+	struct daemon *daemon = daemon_start(LINES "rate_limit = { listener = %d; };", RATE);
+	char *address = harness_text("%s", daemon_address(daemon, "main")), line[LINE];
+	size_t before = 0, after = 0;
+	double begin = harness_now(), now = begin;
+	int fds[CLIENTS], n = 0, i;
+
+	memset(line, 'x', sizeof line);
+	line[LINE - 1] = '\n';
+	while ((now = harness_now()) < begin + 4) {
+		if (n < CLIENTS && now >= begin + 0.3 * n) {
+			if (n > 0)
+				daemon_reload(daemon, LINES "rate_limit = { listener = %d; }; "
+						      "max_in_flight = %d;", RATE, 100 + n);
+			fds[n++] = client_connect(address);
+		}
+		if (before == 0 && now >= begin + 2)
+			free(daemon_output(daemon, &before));
+		for (i = 0; i < n; i++)
+			(void)!send(fds[i], line, sizeof line, MSG_DONTWAIT | MSG_NOSIGNAL);
+	}
+	free(daemon_output(daemon, &after));
+	for (i = 0; i < n; i++)
+		client_reset(fds[i]);
+	ck_assert_uint_gt(after - before, RATE);
+	ck_assert_uint_lt(after - before, RATE * 3);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -175,6 +211,7 @@ main(int argc, char **argv)
 		{ places_during_reload, 60 },
 		{ reset_before_accept, 30 },
 		{ held_back_is_put_aside, 60 },
+		{ rate_limit_over_reloads, 60 },
 	};
 
 	return harness_run("regression_border", tests, sizeof tests / sizeof tests[0], argc, argv);
