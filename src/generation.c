@@ -174,6 +174,36 @@ choose_spill(const struct config *all, struct listener_group *group)
 	return group->spill_directory == NULL ? -1 : 0;
 }
 
+/* Connections that began before have their part of the same limit. */
+static struct rate *
+find_rate(const struct reign *reign, const struct ledger *ledger, uint64_t limit)
+{
+	const struct generation *g;
+	size_t i;
+
+	for (g = reign->newest; g != NULL; g = g->next)
+		for (i = 0; i < g->n_groups; i++)
+			if (g->groups[i].ledger == ledger && g->groups[i].rate->rate == limit)
+				return g->groups[i].rate;
+	return NULL;
+}
+
+static int
+open_rate(struct reign *reign, struct listener_group *group)
+{
+	uint64_t limit = group->config->rate_limit.listener;
+
+	group->rate = find_rate(reign, group->ledger, limit);
+	if (group->rate == NULL) {
+		group->rate = calloc(1, sizeof(*group->rate));
+		if (group->rate == NULL)
+			return -1;
+		rate_init(group->rate, limit, clock_now());
+	}
+	group->rate->references++;
+	return 0;
+}
+
 /* All of a group but its sockets and what the workers have of it. */
 static int
 open_group(struct generation *g, struct listener_group *group)
@@ -185,10 +215,9 @@ open_group(struct generation *g, struct listener_group *group)
 	group->deliver = calloc(config->deliver.count, sizeof(struct sink *));
 	group->members = calloc(group->n_members, sizeof(struct listener *));
 	if (group->ledger == NULL || group->deliver == NULL || group->members == NULL ||
-	    choose_spill(g->config, group) == -1)
+	    choose_spill(g->config, group) == -1 || open_rate(g->reign, group) == -1)
 		return no_memory();
 	group->limits = &group->ledger->limits;
-	rate_init(&group->rate, config->rate_limit.listener, clock_now());
 	group->paced = config->rate_limit.connection != 0 || config->rate_limit.listener != 0;
 	for (i = 0; i < config->deliver.count; i++) {
 		group->deliver[i] = g->sinks[config->deliver_to[i]];
@@ -219,6 +248,8 @@ close_group(struct reign *reign, struct listener_group *group)
 	free(group->members);
 	socket_set_close(&reign->sockets, &group->sockets);
 	tls_context_free(group->tls);
+	if (group->rate != NULL && --group->rate->references == 0)
+		free(group->rate);
 	free(group->spill_directory);
 	free(group->deliver);
 }

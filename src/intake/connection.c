@@ -330,11 +330,14 @@ static void
 discard(struct connection *c, enum ended reason, const char *why)
 {
 	struct listener *l = c->listener;
-	uint64_t size = c->body != NULL ? c->body->size : 0;
 	/* A body that could not grow is beyond use. */
-	bool aside = c->body != NULL && l->group->incomplete != NULL && reason != ENDED_STORAGE &&
-		     reason != ENDED_MEMORY;
+	bool aside = l->group->incomplete != NULL && reason != ENDED_STORAGE && reason != ENDED_MEMORY;
+	uint64_t size;
 
+	if (aside)
+		feed_held_back(c);
+	aside = aside && c->body != NULL;
+	size = c->body != NULL ? c->body->size : 0;
 	counter_add(&l->counters.discarded[reason], 1);
 	if (damper_pass(&l->dampers[reason], clock_now()))
 		connection_log(LOG_LEVEL_WARNING, "message-discarded", c, "%s: %s; %llu bytes of it %s",

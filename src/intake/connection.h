@@ -200,6 +200,10 @@ void feed_settle(struct connection *connection, struct chunk *chunk, struct feed
 /* Silence has ended an eof message (quiet_timeout). */
 void feed_quiet(struct connection *connection);
 
+/* The message in progress will not go on: what its framing holds back, as the beginning
+ * of its end, is the last of its bytes.  Without memory nothing is left of it. */
+void feed_held_back(struct connection *connection);
+
 /* Hands what is there of an unfinished message to the sink for such. */
 void feed_put_aside(struct connection *connection, enum ended reason);
 

@@ -35,7 +35,7 @@ connection_greet(struct connection *c)
 	counter_add(&l->counters.connections, 1);
 	connection_log(LOG_LEVEL_DEBUG, "connection-open", c, "accepted");
 	if (l->group->paced) {
-		c->pace = pace_new(&l->group->rate, l->config->rate_limit.connection, c->heard);
+		c->pace = pace_new(l->group->rate, l->config->rate_limit.connection, c->heard);
 		if (c->pace == NULL) {
 			connection_out_of_memory(c);
 			return;

@@ -323,6 +323,9 @@ finish(struct connection *c, struct findings *f, struct framing_step *rest, enum
 		return failure;
 	if (last.verdict == FRAMING_MESSAGE)
 		return found(c, f, &last, NULL, how);
+	failure = grow_by_step(c, f, &last); /* what was held back is all there will be */
+	if (failure == ENDED_STORAGE || failure == ENDED_MEMORY)
+		return failure;
 	*why = last.why;
 	return ENDED_INCOMPLETE;
 }
@@ -407,6 +410,21 @@ feed_settle(struct connection *c, struct chunk *chunk, struct feed_tail *tail)
 	failure = settle(c, &f);
 	if (failure != ENDED_FIN)
 		connection_fail(c, failure, explain(failure));
+}
+
+void
+feed_held_back(struct connection *c)
+{
+	static const struct findings elsewhere;
+	struct framing_step last;
+	enum ended failure;
+
+	framing_finish(&c->listener->config->framing, &c->framing, &last);
+	failure = grow(c, &elsewhere, last.head, last.head_len);
+	if (failure != ENDED_STORAGE && failure != ENDED_MEMORY)
+		return;
+	body_free(c->body);
+	c->body = NULL;
 }
 
 void

@@ -302,8 +302,10 @@ listener_open(struct listener *l, struct intake *intake, struct listener_group *
 		.config = group->config, .group = group, .intake = intake, .parked = -1};
 	l->retired.run = retired;
 	l->seat = &group->ledger->seats[worker];
-	l->seat->inbox = &intake->worker->inbox;
-	l->seat->place.run = listener_on_place;
+	if (l->seat->inbox == NULL) { /* later on workers read it */
+		l->seat->inbox = &intake->worker->inbox;
+		l->seat->place.run = listener_on_place;
+	}
 	l->dampers = l->seat->dampers;
 	l->refusals = l->seat->refusals;
 	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));
@@ -341,6 +343,22 @@ listener_yield(struct listener *l)
 	l->n_sockets = rest;
 }
 
+/* Who waits for a place has not begun: it goes by what is in force now, and by what that
+ * says of who may connect. */
+static void
+inherit_parked(struct listener *l, struct listener *before)
+{
+	int fd = before->parked;
+
+	before->parked = -1;
+	if (is_welcome(l, fd, &before->parked_peer)) {
+		l->parked = fd;
+		l->parked_peer = before->parked_peer;
+	} else {
+		atomic_fetch_sub(&l->group->ledger->n_parked, 1);
+	}
+}
+
 void
 listener_take(struct listener *l)
 {
@@ -356,11 +374,8 @@ listener_take(struct listener *l)
 	l->intake->listeners = l;
 	for (i = 0; i < l->n_sockets; i++)
 		evconnlistener_set_cb(l->sockets[i]->acceptors[worker], listener_on_accept, l);
-	if (before != NULL && before->parked != -1) {
-		l->parked = before->parked;
-		l->parked_peer = before->parked_peer;
-		before->parked = -1;
-	}
+	if (before != NULL && before->parked != -1)
+		inherit_parked(l, before);
 	acceptors(l, l->parked == -1);
 	/* There may be more places than there were. */
 	if (l->parked != -1 && limits_take(l->group->limits))

@@ -51,7 +51,8 @@ struct listener_group {
 	char *spill_directory; /* where its large messages wait; owned */
 	mode_t spill_mode;
 	bool paced;                /* rate_limit is set */
-	struct rate rate;          /* of all connections; 0 where only each has a limit */
+	struct rate *rate;         /* of all connections, also those of before; 0 where only
+				    * each has a limit */
 	bool wants_local;          /* a sink records the local address */
 	struct listener **members; /* one a worker; NULL: gone */
 	unsigned n_members;

@@ -93,6 +93,7 @@ rate_init(struct rate *r, uint64_t bytes_a_second, uint64_t now)
 	r->rate = bytes_a_second;
 	r->burst = bytes_a_second < BURSTS ? 1 : bytes_a_second / BURSTS;
 	r->start = now;
+	r->references = 0;
 	atomic_init(&r->spent, 0);
 }
 

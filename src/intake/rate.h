@@ -25,6 +25,7 @@ struct rate {
 	uint64_t burst; /* what it holds at the most */
 	uint64_t start; /* clock_now's microseconds; it was full then */
 	_Atomic uint64_t spent; /* of all that was ever earned, reserved shares included */
+	unsigned references;    /* of listeners' groups that share it; the main thread's */
 };
 
 void rate_init(struct rate *rate, uint64_t bytes_a_second, uint64_t now);
