@@ -3,7 +3,9 @@
 and its socket, the user, the directories.
 """
 
+import grp
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -73,10 +75,17 @@ def directories(tap, scratch):
     return None
 
 
-def rotation(tap):
-    path = os.path.join(GENERATED, "logrotate.d", "cistern")
+def rotation(tap, scratch):
     if shutil.which("logrotate") is None:
         return skip(tap, "logrotate reads its file", "logrotate is not installed")
+    # This machine need not have the user; what is looked at is the file.
+    user, group = pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_name
+    path = os.path.join(scratch, "logrotate")
+    with open(os.path.join(GENERATED, "logrotate.d", "cistern"), encoding="ascii") as file:
+        text = file.read().replace("cistern cistern", "%s %s" % (user, group))
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, 0o644)
     result = run("logrotate", "--debug", path)
     return tap.result("error" not in result.stderr, "logrotate reads its file", result.stderr)
 
@@ -88,7 +97,7 @@ def main():
     with Scratch() as scratch:
         units(tap, scratch)
         directories(tap, scratch)
-    rotation(tap)
+        rotation(tap, scratch)
     return tap.end()
 
 
