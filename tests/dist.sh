@@ -64,7 +64,7 @@ if [ "$(id -u)" -eq 0 ] && command -v setpriv >/dev/null 2>&1; then
 	chown 65534:65534 "$work/at/another/place"
 fi
 $other sh "$work/make_dist" "$work/at/another/place" 077 Pacific/Auckland C.UTF-8 \
-	"$work/bundle" '2031-03-03 03:03:03' >"$work/log" 2>&1 </dev/null
+	"$work/bundle" '2011-03-03 03:03:03' >"$work/log" 2>&1 </dev/null
 result "so does another${other:+, of another user}" $? "$work/log"
 
 first=$(echo "$work"/one/build/*.tar.xz)
