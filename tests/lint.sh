@@ -27,17 +27,19 @@ sources() {
 }
 
 scripts() {
-	find bootstrap script .ci examples tests completions -name corpus -prune -o \
+	find bootstrap script .ci examples tests completions debian/tests/smoke debian/cistern.postrm \
+		-name corpus -prune -o \
 		\( -name bootstrap -o -name '*.sh' -o -path 'completions/*' -o -path 'script/*' \
-		-o -path .ci/run \) \
-		-type f -print 2>/dev/null | sort
+		-o -path .ci/run -o -path 'debian/*' \) -type f -print 2>/dev/null | sort
 }
 
 texts() {
 	sources
 	scripts
 	find configure.ac Makefile.am ./*.md m4/cistern.m4 etc man .github .clang-format \
-		.editorconfig -type f 2>/dev/null
+		.editorconfig debian/README.Debian debian/changelog debian/cistern.conf \
+		debian/control debian/copyright debian/rules debian/source debian/tests \
+		debian/upstream -type f 2>/dev/null
 	find examples tests -name corpus -prune -o -name '*.py' -print
 }
 
@@ -71,6 +73,14 @@ result 'every file is listed in Makefile.am' "$(
 		grep -q -E "(^|[[:space:]])${file%.c}(\.c)?([[:space:]]|\$)" Makefile.am ||
 			echo "$file"
 	done)"
+
+result 'configure.ac, NEWS.md and debian/changelog have one version' "$(
+	{
+		sed -n 's/^AC_INIT(\[cistern\], \[\(.*\)\].*/configure.ac \1/p' configure.ac
+		sed -n '/^## /{s//NEWS.md /p;q;}' NEWS.md
+		sed -n '1s/^cistern (\(.*\)) .*/debian\/changelog \1/p' debian/changelog
+	} | awk '{ n += !seen[$2]++; all = all $0 "; " }
+		END { if (n != 1 || NR != 3) print all }')"
 
 # An archive's members have no folders.
 result 'no two sources of the library share a name' "$(
