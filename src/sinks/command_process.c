@@ -387,9 +387,11 @@ command_process_start(struct command_process *process, const struct command_setu
 	*outcome = OUTCOME_STORAGE;
 	*what = "a message's file";
 	fds[0] = open_input(process, setup);
-	if (fds[0] == -1)
+	if (fds[0] == -1 && errno != EMFILE && errno != ENFILE && errno != ENOMEM)
 		return -1;
 	*outcome = OUTCOME_UNAVAILABLE;
+	if (fds[0] == -1)
+		return -1;
 	*what = "a new process";
 	if (pipe2(&fds[1], O_CLOEXEC) == -1 || fcntl(fds[1], F_SETFL, O_NONBLOCK) == -1 ||
 	    launch_program(process, setup, batch, fds[0], fds[2]) == -1)
