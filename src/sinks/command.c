@@ -36,7 +36,7 @@
 #define LAST_GRACE UINT64_C(1000000)  /* ... and when the daemon stops */
 #define TRY_AFTER UINT64_C(1000000)   /* between two looks at a program in trouble */
 #define OUTPUT_LINES 1000	      /* of a sink's programs in ten seconds */
-#define FAILURE_LINES 20
+#define FAILURE_LINES 5
 
 /* A delivery of which some messages have been started. */
 struct command_work {

@@ -15,7 +15,7 @@
 
 struct config_sink;
 
-#define COMMAND_LINE 1000 /* bytes of a line that are logged */
+#define COMMAND_LINE 900  /* bytes of a line that are logged */
 #define COMMAND_LINES 100 /* lines of a process */
 
 /* Says at most so many lines in ten seconds, and afterwards how many more there were. */

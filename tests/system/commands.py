@@ -278,7 +278,7 @@ def printing(tap, scratch):
         id_ = finish_id(daemon)
         lines = daemon.said("command-output")
         tap.result([line[1] for line in lines][:3] ==
-                   ["one", r"\x1b[31mred\x00\x7f\xc2\x85", ""] and
+                   ["one", r"\x1B[31mred\x00\x7F\xC2\x85", ""] and
                    all(line[0] == "message " + id_ for line in lines),
                    "controls are shown, and each line has the message's id: %r" % lines)
         tap.result(len(lines) == 4 and len(lines[3][1]) < 4200 and
