@@ -419,6 +419,19 @@ def configured(tap, scratch):
                                  text=True, check=False, timeout=60)
             tap.result(run.returncode == 78 and said in run.stdout + run.stderr and
                        ":4: " in run.stdout + run.stderr, "%r %s: %s" % (argv, options, said))
+    argv = ["/bin/true", "", "a b", "\"q\" \\ $x `y` 'z'", "tab\tnewline\n", "\u00fc"]
+    with open(config, "w", encoding="utf-8") as file:
+        file.write(CONFIG % {"scratch": scratch, "more": "", "sink": "timeout = 0;", "argv":
+                             ", ".join(json.dumps(word, ensure_ascii=False) for word in argv)})
+    dumps = []
+    for _ in range(2):
+        dumps.append(subprocess.run([program(), "-T", "-c", config], capture_output=True,
+                                    check=False, timeout=60).stdout)
+        with open(config, "wb") as file:
+            file.write(dumps[-1])
+    tap.result(dumps[0] == dumps[1] and all(text in dumps[0].decode() for text in (
+        'argv = [ "/bin/true", "", "a b", ', "max_processes = 4;", "timeout = 0;",
+        "run_as_root = true;")), "-T prints what is read back to the same", dumps[0].decode())
     if os.getuid() != 0:
         tap.result(True, "as root nothing is run # SKIP not root")
         return
