@@ -149,7 +149,8 @@ drop_unused_ledgers(struct reign *reign)
 static bool
 wants_local(const struct config_sink *sink)
 {
-	return sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON;
+	return sink->type == CONFIG_SINK_COMMAND ||
+	       (sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON);
 }
 
 /* Large messages go straight to where a spool can give them a name. */

@@ -88,7 +88,12 @@ struct config_listener {
 	int incomplete_to;  /* -1: none */
 };
 
-enum config_sink_type { CONFIG_SINK_CONSOLE, CONFIG_SINK_FILE, CONFIG_SINK_SPOOL };
+enum config_sink_type {
+	CONFIG_SINK_CONSOLE,
+	CONFIG_SINK_FILE,
+	CONFIG_SINK_SPOOL,
+	CONFIG_SINK_COMMAND,
+};
 
 struct config_sink {
 	char *name;
@@ -100,6 +105,10 @@ struct config_sink {
 	bool sync;
 	mode_t mode;
 	uint64_t min_free;
+	struct config_strings argv; /* command, and what follows */
+	unsigned max_processes;
+	uint64_t timeout;
+	bool run_as_root;
 };
 
 struct config_log {

@@ -73,6 +73,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 				      listener->framing.delimiter_len);
 		break;
 	case TABLE_ADDRESSES:
+	case TABLE_ARGUMENTS:
 	case TABLE_SINK_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;

@@ -51,6 +51,7 @@ release_config(struct config *config)
 		free(config->sinks[i].name);
 		free(config->sinks[i].path);
 		free(config->sinks[i].directory);
+		release_strings(&config->sinks[i].argv);
 	}
 	free(config->listeners);
 	free(config->sinks);

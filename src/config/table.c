@@ -26,6 +26,7 @@
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
 #define FILES (1U << CONFIG_SINK_FILE)
 #define SPOOL (1U << CONFIG_SINK_SPOOL)
+#define COMMAND (1U << CONFIG_SINK_COMMAND)
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -74,6 +75,7 @@ static const char *const sink_types[] = {
 	[CONFIG_SINK_CONSOLE] = "console",
 	[CONFIG_SINK_FILE] = "file",
 	[CONFIG_SINK_SPOOL] = "spool",
+	[CONFIG_SINK_COMMAND] = "command",
 	NULL,
 };
 static const char *const log_formats[] = { "text", "json", NULL }; /* for a bool, json */
@@ -199,7 +201,7 @@ static const struct config_row rows[] = {
 	  .help = "longest time from a connection's begin to the end of its handshake" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
-	  .sink_types = CONSOLE | FILES | SPOOL, .required = true, .help = "the kind of sink" },
+	  .sink_types = CONSOLE | FILES | SPOOL | COMMAND, .required = true, .help = "the kind of sink" },
 	{ "format", SINK(format), .type = TABLE_CHOICE, .choices = formats, .fallback = "text",
 	  .sink_types = CONSOLE, .help = "how a message is written" },
 	{ "path", SINK(path), .type = TABLE_PATH, .sink_types = FILES, .required = true,
@@ -215,6 +217,15 @@ static const struct config_row rows[] = {
 	{ "min_free", SINK(min_free), .type = TABLE_SIZE, .maximum = INT64_MAX,
 	  .fallback = "64M", .sink_types = SPOOL,
 	  .help = "space to leave free on the filesystem" },
+	{ "argv", SINK(argv), .type = TABLE_ARGUMENTS, .sink_types = COMMAND, .required = true,
+	  .help = "the program that gets a message, and its arguments" },
+	{ "max_processes", SINK(max_processes), .type = TABLE_INTEGER, .minimum = 1,
+	  .maximum = 1024, .fallback = "4", .sink_types = COMMAND,
+	  .help = "how many of it run at a time" },
+	{ "timeout", SINK(timeout), .type = TABLE_DURATION, .maximum = YEAR, .fallback = "60s",
+	  .sink_types = COMMAND, .help = "how long it may take; 0: no bound" },
+	{ "run_as_root", SINK(run_as_root), .type = TABLE_BOOL, .fallback = "false",
+	  .sink_types = COMMAND, .help = "whether it may be run as root" },
 };
 
 #define N_ROWS (sizeof rows / sizeof rows[0])

@@ -37,6 +37,7 @@ enum table_type {
 	TABLE_DELIMITER,
 	TABLE_ADDRESSES, /* one or a list */
 	TABLE_BLOCKS,    /* of addresses: one or a list */
+	TABLE_ARGUMENTS, /* of a program: a list, the program's path first */
 	TABLE_SINK_NAME,
 	TABLE_SINK_NAMES, /* one or a list */
 	TABLE_GROUP,      /* has rows of its own, or names that the operator gives */

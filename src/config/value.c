@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "config/arguments.h"
 #include "config/blocks.h"
 #include "config/group.h"
 #include "config/types.h"
@@ -97,6 +98,9 @@ print_expected(FILE *to, const struct config_row *row)
 		break;
 	case TABLE_BLOCKS:
 		fputs("addresses or blocks of them (\"192.0.2.0/24\", \"2001:db8::/32\")", to);
+		break;
+	case TABLE_ARGUMENTS:
+		fputs("a list of strings: a program's absolute path (\"/...\") and its arguments", to);
 		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
@@ -488,6 +492,8 @@ value_set(struct parse *parse, const struct config_row *row, const config_settin
 		return group_set(parse, row, setting, table_member(row, base));
 	if (setting == NULL)
 		return put_default(parse, row, base);
+	if (row->type == TABLE_ARGUMENTS)
+		return arguments_set(parse, row, setting, table_member(row, base));
 	if (row->type == TABLE_BLOCKS)
 		return blocks_set(parse, row, setting, table_member(row, base));
 	if (row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES)

@@ -39,9 +39,8 @@ body_write_all(int fd, const unsigned char *bytes, size_t len)
 	return 0;
 }
 
-/* A file without a name; *linkable says whether it can be given one. */
-static int
-open_unnamed(const char *directory, mode_t mode, bool *linkable)
+int
+body_open_unnamed(const char *directory, mode_t mode, bool *linkable)
 {
 	char path[PATH_MAX];
 	int fd = fault_open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, mode);
@@ -159,7 +158,7 @@ body_spill(struct body *body, const char *directory, mode_t mode)
 
 	if (body->file != -1)
 		return 0;
-	fd = open_unnamed(directory, mode, &linkable);
+	fd = body_open_unnamed(directory, mode, &linkable);
 	if (fd == -1)
 		return -1;
 	if (fault_fstat(fd, &st) == -1)

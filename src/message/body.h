@@ -50,6 +50,9 @@ int body_spill(struct body *body, const char *directory, mode_t mode);
  * -1 with errno.  Any thread. */
 int body_verify(struct body *body, bool durable);
 
+/* A new file without a name; *linkable: it can be given one.  -1: errno. */
+int body_open_unnamed(const char *directory, mode_t mode, bool *linkable);
+
 /* Writes all of the bytes, whatever a call of write(2) takes.  0, or -1 with errno. */
 int body_write_all(int fd, const unsigned char *bytes, size_t len);
 

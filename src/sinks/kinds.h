@@ -6,6 +6,7 @@
 
 #include "sinks/sink.h"
 
+extern const struct sink_kind sink_kind_command; /* command.c */
 extern const struct sink_kind sink_kind_console; /* console.c */
 extern const struct sink_kind sink_kind_file;    /* file.c */
 extern const struct sink_kind sink_kind_spool;   /* spool.c */

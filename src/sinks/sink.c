@@ -16,6 +16,7 @@ static const struct sink_kind *const kinds[] = {
 	[CONFIG_SINK_CONSOLE] = &sink_kind_console,
 	[CONFIG_SINK_FILE] = &sink_kind_file,
 	[CONFIG_SINK_SPOOL] = &sink_kind_spool,
+	[CONFIG_SINK_COMMAND] = &sink_kind_command,
 };
 
 int
@@ -131,7 +132,7 @@ sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *
 	pthread_mutex_unlock(&trouble->lock);
 	if (begins)
 		log_event(LOG_LEVEL_ERROR, "sink-failing",
-			  "sink %s: %s: %s; messages are refused until it can be written again",
+			  "sink %s: %s: %s; messages are refused until it works again",
 			  sink, what, strerror(error));
 }
 

@@ -52,10 +52,13 @@ listeners = {{
 	stored  = {{ deliver = [ "spool" ]; }};
 	written = {{ deliver = [ "file", "console" ]; }};
 	local   = {{ address = "unix:{0}/state/socket"; deliver = [ "spool", "file" ]; }};
+	handed  = {{ deliver = [ "command" ]; }};
 }};
 sinks = {{
 	spool = {{ type = "spool"; directory = "{0}/state/spool"; min_free = 0; }};
 	file  = {{ type = "file"; path = "{0}/state/file"; format = "json"; }};
+	command = {{ type = "command"; argv = [ "/bin/sh", "-c",
+		"test $(wc -c) = $CISTERN_SIZE && test $(umask) = 0077 && test $(id -u) = 65534" ]; }};
 }};
 """
 
@@ -309,6 +312,9 @@ def run(tap, directory, unit):
             tap.result([line.split()[0] for line in receipts] == ["OK"] * len(messages),
                        "messages of all sizes are accepted at %s" % (address[0] if
                        isinstance(address, tuple) else "a unix socket"), repr(receipts))
+        receipts = send(port_of(log, "handed"), messages)
+        tap.result([line.split()[0] for line in receipts] == ["OK"] * len(messages),
+                   "a command gets them, too", repr(receipts) + read(log_path).decode())
         os.rename(os.path.join(state, "file"), os.path.join(state, "file.1"))
         daemon.send_signal(signal.SIGUSR1)
         wait_for("the new file", lambda: os.path.exists(os.path.join(state, "file")))
