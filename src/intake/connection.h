@@ -64,6 +64,7 @@ struct connection {
 		struct pace *pace;       /* later on; NULL: no rate_limit */
 	};
 	struct deadline deadline;
+	uint64_t opened;
 	uint64_t heard;        /* when bytes came last, or reading was taken up again */
 	uint64_t begun;        /* when the message in progress began; 0: none */
 	uint64_t paused_since; /* 0: reading */
