@@ -20,6 +20,7 @@
 #include "logging.h"
 #include "reload.h"
 #include "sinks/sink.h"
+#include "status/status.h"
 
 int
 reload_open(struct reload *reload, struct reign *reign, const char *file)
@@ -179,7 +180,8 @@ prepare(struct reload *reload, struct config *config, struct generation **made)
 	}
 	code = generation_new(made, reload->reign, config);
 	g = *made;
-	if (code != 0 || (code = generation_bind(g)) != 0 || (code = generation_open(g)) != 0 ||
+	if (code != 0 || (code = generation_bind(g)) != 0 ||
+	    (code = status_bind(reload->status, config)) != 0 || (code = generation_open(g)) != 0 ||
 	    (code = generation_attach(g)) != 0 || (code = generation_start(g)) != 0)
 		return code;
 	if (logging_open(&config->log, reload->background) == -1) {
@@ -212,6 +214,7 @@ reload_now(struct reload *reload)
 	}
 	if (prepare(reload, config, &new) != 0) {
 		refuse(reload);
+		status_abandon(reload->status);
 		generation_free(new);
 	} else {
 		compare_fixed(old->config, config, warn_fixed);
@@ -219,6 +222,7 @@ reload_now(struct reload *reload)
 		memory_set_limit(config->memory_limit);
 		reload->under_way = true;
 		generation_hand_over(new);
+		status_begin(reload->status, new->config);
 	}
 	config_unref(config);
 }
