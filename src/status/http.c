@@ -2,8 +2,9 @@
  * http: see http.h.
  *
  * evhttp 2.1 neither counts its connections nor says when one has gone.  So each gets a
- * bufferevent of ours, a filter that filters nothing: when evhttp frees it, it tells.
- * A connection is ended by shutting its socket down, which evhttp finds out by itself.
+ * bufferevent that is ours, too: bufferevent_free takes its callbacks away, which is seen
+ * by a look at all of them once a second and before another one is accepted.  A
+ * connection is ended by shutting its socket down, which evhttp finds out by itself.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,6 +24,7 @@
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/net.h"
 #include "config/config.h"
@@ -34,14 +36,14 @@
 #define BACKLOG 64
 #define HEADERS 8192    /* bytes of a request */
 #define SILENCE 5       /* seconds */
-#define ASK 10          /* seconds for a request, whole ... */
-#define ANSWER 30       /* ... and for its answer to be taken */
+#define ASK 10000000    /* microseconds for a request, whole ... */
+#define ANSWER 30000000 /* ... and for its answer to be taken */
 
 struct peer {
-	struct peer *next, **previous; /* the youngest first */
-	struct http *http;
-	struct bufferevent *socket;
-	struct event *deadline;
+	struct peer *next; /* the youngest first */
+	struct bufferevent *bev;
+	uint64_t deadline;
+	bool fresh; /* evhttp does not have it yet */
 	bool asked;
 };
 
@@ -54,6 +56,7 @@ struct http {
 	const struct config_status *config;
 	struct peer *peers;
 	unsigned n_peers;
+	struct event *look;
 	bool full;
 	http_handler *handle;
 	void *arg;
@@ -71,44 +74,66 @@ http_listen(struct http *http, bool on)
 			  : evconnlistener_disable(http->listeners[i]));
 }
 
+/* Whether evhttp has freed its connection, and closed the descriptor. */
+static bool
+is_gone(const struct peer *peer)
+{
+	void *arg = NULL;
+
+	if (peer->fresh)
+		return false;
+	bufferevent_getcb(peer->bev, NULL, NULL, NULL, &arg);
+	return arg == NULL;
+}
+
+/* One that is not gone. */
 static void
 peer_end(struct peer *peer)
 {
-	evutil_socket_t fd = bufferevent_getfd(peer->socket);
+	evutil_socket_t fd = bufferevent_getfd(peer->bev);
 
 	if (fd != -1)
-		shutdown(fd, SHUT_RDWR); /* one that is gone already is as good */
+		shutdown(fd, SHUT_RDWR); /* one that the client has ended is as good */
 }
 
 static void
-peer_on_deadline(evutil_socket_t fd, short what, void *arg)
+http_look(struct http *http)
 {
+	struct peer **at = &http->peers, *peer;
+	uint64_t now = clock_now();
+
+	while ((peer = *at) != NULL) {
+		if (is_gone(peer)) {
+			*at = peer->next;
+			bufferevent_decref(peer->bev);
+			free(peer);
+			http->n_peers--;
+			continue;
+		}
+		if (now >= peer->deadline && !peer->fresh)
+			peer_end(peer);
+		at = &peer->next;
+	}
+}
+
+static void
+http_on_look(evutil_socket_t fd, short what, void *arg)
+{
+	static const struct timeval again = {.tv_sec = 1}, soon = {.tv_usec = 20000};
+	struct http *http = arg;
+	struct peer *peer;
+
 	(void)fd;
 	(void)what;
-	peer_end(arg);
-}
-
-/* evhttp has freed its connection. */
-static void
-peer_on_gone(void *arg)
-{
-	struct peer *peer = arg;
-	struct http *http = peer->http;
-
-	event_free(peer->deadline);
-	bufferevent_decref(peer->socket);
-	if (http != NULL) {
-		*peer->previous = peer->next;
-		if (peer->next != NULL)
-			peer->next->previous = peer->previous;
-	}
-	free(peer);
-	if (http == NULL) /* closed meanwhile */
-		return;
-	if (--http->n_peers < MOST && http->full) {
+	for (peer = http->peers; peer != NULL; peer = peer->next)
+		peer->fresh = false;
+	http_look(http);
+	if (http->full && http->n_peers < MOST) {
 		http->full = false;
 		http_listen(http, true);
 	}
+	if (http->n_peers > 0)
+		event_add(http->look, http->full ? &soon : &again);
 }
 
 /* The oldest that has not asked yet makes room. */
@@ -118,20 +143,12 @@ make_room(struct http *http)
 	struct peer *peer, *oldest = NULL;
 
 	for (peer = http->peers; peer != NULL; peer = peer->next)
-		if (!peer->asked && bufferevent_getfd(peer->socket) != -1)
+		if (!peer->asked && !peer->fresh)
 			oldest = peer;
-	if (oldest != NULL) {
-		oldest->asked = true; /* not twice */
-		peer_end(oldest);
-	}
-}
-
-static void
-peer_wait(struct peer *peer, int seconds)
-{
-	struct timeval tv = {.tv_sec = seconds};
-
-	event_add(peer->deadline, &tv);
+	if (oldest == NULL)
+		return;
+	oldest->asked = true; /* not twice */
+	peer_end(oldest);
 }
 
 /* For a connection that is being accepted.  NULL, for want of memory: evhttp makes one
@@ -139,55 +156,50 @@ peer_wait(struct peer *peer, int seconds)
 static struct bufferevent *
 http_on_accept(struct event_base *base, void *arg)
 {
+	static const struct timeval look = {.tv_sec = 1}, soon = {0};
 	struct http *http = arg;
-	struct peer *peer = calloc(1, sizeof(*peer));
-	struct bufferevent *filter = NULL;
+	struct peer *peer = calloc(1, sizeof(*peer)), *last = http->peers;
 
 	if (peer == NULL)
 		return NULL;
-	peer->http = http;
-	peer->socket = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
-	peer->deadline = evtimer_new(base, peer_on_deadline, peer);
-	if (peer->socket != NULL && peer->deadline != NULL)
-		filter = bufferevent_filter_new(peer->socket, NULL, NULL, BEV_OPT_CLOSE_ON_FREE,
-						peer_on_gone, peer);
-	if (filter == NULL) {
-		if (peer->socket != NULL)
-			bufferevent_free(peer->socket);
-		if (peer->deadline != NULL)
-			event_free(peer->deadline);
+	peer->bev = bufferevent_socket_new(base, -1, 0);
+	if (peer->bev == NULL) {
 		free(peer);
 		return NULL;
 	}
-	bufferevent_incref(peer->socket); /* it may be looked at until the end */
+	bufferevent_incref(peer->bev); /* ours, so that it can be looked at until the end */
+	if (last != NULL)
+		last->fresh = false; /* evhttp has seen to it before it accepts another one */
+	http_look(http);
 	if (http->n_peers >= MOST)
 		make_room(http);
+	peer->fresh = true;
+	peer->deadline = clock_now() + ASK;
 	peer->next = http->peers;
-	peer->previous = &http->peers;
-	if (peer->next != NULL)
-		peer->next->previous = &peer->next;
 	http->peers = peer;
-	peer_wait(peer, ASK);
-	if (++http->n_peers >= MOST_EVER) {
+	if (++http->n_peers >= MOST_EVER && !http->full) {
 		http->full = true;
 		http_listen(http, false);
+		event_add(http->look, &soon);
+	} else if (!event_pending(http->look, EV_TIMEOUT, NULL)) {
+		event_add(http->look, &look);
 	}
-	return filter;
+	return peer->bev;
 }
 
 static void
 note_asked(struct http *http, struct evhttp_request *request)
 {
 	struct evhttp_connection *connection = evhttp_request_get_connection(request);
-	struct bufferevent *socket =
-		bufferevent_get_underlying(evhttp_connection_get_bufferevent(connection));
+	struct bufferevent *bev = evhttp_connection_get_bufferevent(connection);
 	struct peer *peer;
 
 	for (peer = http->peers; peer != NULL; peer = peer->next) {
-		if (peer->socket != socket)
+		if (peer->bev != bev)
 			continue;
+		peer->fresh = false;
 		peer->asked = true;
-		peer_wait(peer, ANSWER);
+		peer->deadline = clock_now() + ANSWER;
 	}
 }
 
@@ -444,6 +456,13 @@ http_open(struct http **opened, struct event_base *base, const struct config_sta
 	}
 	http->base = base;
 	http->config = config;
+	http->look = evtimer_new(base, http_on_look, http);
+	if (http->look == NULL) {
+		evhttp_free(http->server);
+		free(http);
+		log_event(LOG_LEVEL_ERROR, "out-of-memory", "the status service: out of memory");
+		return EX_OSERR;
+	}
 	http->handle = handle;
 	http->arg = arg;
 	evhttp_set_gencb(http->server, http_on_request, http);
@@ -528,10 +547,11 @@ http_close(struct http *http)
 		return;
 	http->n_listeners = 0; /* evhttp frees them */
 	evhttp_free(http->server);
-	/* libevent frees these when its loop comes round. */
-	for (peer = http->peers; peer != NULL; peer = peer->next) {
-		peer->http = NULL;
-		event_del(peer->deadline);
+	while ((peer = http->peers) != NULL) {
+		http->peers = peer->next;
+		bufferevent_decref(peer->bev);
+		free(peer);
 	}
+	event_free(http->look);
 	free(http);
 }
