@@ -189,7 +189,9 @@ write_reason(const char *text, void *arg)
 static void
 write_reasons(FILE *to, const struct picture *p)
 {
+	fputs("<ul id=\"reasons\" class=\"bad\">", to);
 	picture_reasons(p, write_reason, to);
+	fputs("</ul>", to);
 }
 
 static uint64_t
@@ -202,7 +204,7 @@ lost(const struct picture *p)
 static void
 card(FILE *to, const char *title, const char *id)
 {
-	fprintf(to, "<div><dt>%s</dt><dd><span id=\"%s\">", title, id);
+	fprintf(to, "<li><h2>%s</h2><p><span id=\"%s\">", title, id);
 }
 
 static void
@@ -218,21 +220,21 @@ write_cards(FILE *to, const struct picture *p)
 	print_rate(to, now->messages);
 	fputs("</span><small id=\"messages\">", to);
 	text_count(to, counter_get(&p->total.received));
-	fputs(" in all</small></dd></div>\n", to);
+	fputs(" in all</small></p></li>\n", to);
 	card(to, "Bytes a second", "rate-bytes");
 	print_bytes_rate(to, now->bytes);
 	fputs("</span><small id=\"bytes\">", to);
 	text_bytes(to, (double)counter_get(&p->total.bytes));
-	fputs(" in all</small></dd></div>\n", to);
+	fputs(" in all</small></p></li>\n", to);
 	card(to, "Connections", "active");
 	text_count(to, counter_get(&p->total.connections_active));
-	fputs("</span><small>open now</small></dd></div>\n", to);
+	fputs("</span><small>open now</small></p></li>\n", to);
 	card(to, "In flight", "in-flight");
 	text_count(to, counter_get(&p->total.in_flight));
-	fputs("</span><small>messages that sinks have</small></dd></div>\n", to);
+	fputs("</span><small>messages, with sinks</small></p></li>\n", to);
 	card(to, "Not accepted", "not-accepted");
 	text_count(to, lost(p));
-	fputs("</span><small>messages since the start</small></dd></div>\n", to);
+	fputs("</span><small>messages since the start</small></p></li>\n", to);
 	card(to, "Memory for messages", "memory");
 	text_bytes(to, (double)memory_used());
 	fprintf(to, "</span><meter id=\"meter\" min=\"0\" max=\"%" PRIu64 "\" value=\"%" PRIu64
@@ -241,7 +243,7 @@ write_cards(FILE *to, const struct picture *p)
 	text_bytes(to, (double)memory_limit());
 	fputs("; resident ", to);
 	text_bytes(to, process.resident_memory);
-	fputs("</small></dd></div>\n", to);
+	fputs("</small></p></li>\n", to);
 }
 
 static double
@@ -276,7 +278,7 @@ write_charts(FILE *to, const struct picture *p)
 		{"bytes", "Bytes a second", bytes_of, print_bytes_rate, 0},
 		{"connections", "Connections", connections_of, print_count, 0},
 		/* Some kilobytes are not to look like a mountain. */
-		{"memory", "Memory for messages", memory_of, text_bytes, (double)memory_limit() / 50},
+		{"memory", "Memory", memory_of, text_bytes, (double)memory_limit() / 50},
 	};
 	size_t i;
 
@@ -463,6 +465,9 @@ write_connections(FILE *to, const struct picture *p)
 	qsort(rows, n, sizeof(*rows), compare_rows);
 	for (i = 0; i < n && i < SHOWN; i++)
 		write_connection(to, &rows[i]);
+	if (n == 0)
+		fputs("<tr><td></td><td class=\"t\">none</td><td></td><td></td><td></td><td></td><td></td>"
+		      "<td></td><td></td></tr>\n", to);
 	free(rows);
 }
 
