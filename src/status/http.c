@@ -33,10 +33,11 @@
 
 #define MOST 64         /* connections; then the oldest one that has not asked goes */
 #define MOST_EVER 96    /* then nobody is accepted any more */
-#define BACKLOG 64
+#define BACKLOG 1024
+#define NEWCOMER 100000 /* microseconds that nobody is sent away in */
 #define HEADERS 8192    /* bytes of a request */
 #define SILENCE 5       /* seconds */
-#define ASK 10000000    /* microseconds for a request, whole ... */
+#define ASK 5000000     /* microseconds for a request, whole ... */
 #define ANSWER 30000000 /* ... and for its answer to be taken */
 
 struct peer {
@@ -127,6 +128,9 @@ http_on_look(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	for (peer = http->peers; peer != NULL; peer = peer->next)
 		peer->fresh = false;
+	for (peer = http->peers; http->full && peer != NULL; peer = peer->next)
+		if (!peer->asked && peer->deadline - ASK + NEWCOMER <= clock_now())
+			peer->deadline = 0;
 	http_look(http);
 	if (http->full && http->n_peers < MOST) {
 		http->full = false;
