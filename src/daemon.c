@@ -375,7 +375,11 @@ say_stopped(const struct daemon *d)
 	struct figures sum;
 
 	figures_sum(&sum, &d->reign);
-	log_event(LOG_LEVEL_INFO, "stopped",
+	log_event_with(LOG_LEVEL_INFO, "stopped",
+		  LOG_FIELDS(LOG_NUMBER("received", sum.received), LOG_NUMBER("accepted", sum.accepted),
+			     LOG_NUMBER("refused", sum.refused), LOG_NUMBER("failed", sum.failed),
+			     LOG_NUMBER("in_flight", sum.in_flight),
+			     LOG_NUMBER("discarded", sum.discarded)),
 		  "received %llu messages: %llu accepted, %llu refused, %llu failed, %llu in flight; "
 		  "discarded %llu",
 		  (unsigned long long)sum.received, (unsigned long long)sum.accepted,

@@ -148,7 +148,10 @@ load(const struct reload *reload)
 			log_event(LOG_LEVEL_ERROR, "reload-refused", "%s: %s", errors.items[i].file,
 				  errors.items[i].text);
 		else
-			log_event(LOG_LEVEL_ERROR, "reload-refused", "%s:%d: %s",
+			log_event_with(LOG_LEVEL_ERROR, "reload-refused",
+				  LOG_FIELDS(LOG_TEXT("file", errors.items[i].file),
+					     LOG_NUMBER("line", (unsigned)errors.items[i].line)),
+				  "%s:%d: %s",
 				  errors.items[i].file, errors.items[i].line, errors.items[i].text);
 	}
 	config_errors_free(&errors);
@@ -158,7 +161,7 @@ load(const struct reload *reload)
 static void
 warn_fixed(const char *name, const char *old_value, const char *new_value)
 {
-	log_event(LOG_LEVEL_WARNING, "reload-partly",
+	log_event_with(LOG_LEVEL_WARNING, "reload-partly", LOG_FIELDS(LOG_TEXT("setting", name)),
 		  "%s stays %s; restart cisternd to change it to %s", name, old_value, new_value);
 }
 

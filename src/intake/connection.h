@@ -163,14 +163,18 @@ bool connection_in_progress(const struct connection *connection);
 /* For the intake. */
 void connection_free(struct connection *connection);
 
-/* A line about it.  Costs a comparison when the level is not logged. */
-#define connection_log(level, ...)                         \
-	do {                                               \
-		if (log_enabled(level))                    \
-			connection_say(level, __VA_ARGS__); \
+/* A line about it, with further fields (log.h) or none.  Costs a comparison when the level
+ * is not logged. */
+#define connection_log(level, event, connection, ...) \
+	connection_log_with(level, event, connection, NULL, __VA_ARGS__)
+#define connection_log_with(level, event, connection, fields, ...)             \
+	do {                                                                   \
+		if (log_enabled(level))                                        \
+			connection_say(level, event, connection, fields, __VA_ARGS__); \
 	} while (0)
 void connection_say(enum log_level level, const char *event, const struct connection *connection,
-		    const char *format, ...) __attribute__((format(printf, 4, 5)));
+		    const struct log_field *fields, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* receive.c */
 

@@ -139,7 +139,8 @@ sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *
 		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, strerror(error));
 	pthread_mutex_unlock(&trouble->lock);
 	if (begins)
-		log_event(LOG_LEVEL_ERROR, "sink-failing",
+		log_event_with(LOG_LEVEL_ERROR, "sink-failing",
+			  LOG_FIELDS(LOG_TEXT("reason", strerror(error))),
 			  "sink %s: %s: %s; messages are refused until it can be written again",
 			  sink, what, strerror(error));
 }
@@ -157,7 +158,7 @@ sink_trouble_ends(struct sink_trouble *trouble, const char *sink)
 	}
 	pthread_mutex_unlock(&trouble->lock);
 	if (failed > 0)
-		log_event(LOG_LEVEL_NOTICE, "sink-well",
+		log_event_with(LOG_LEVEL_NOTICE, "sink-well", LOG_FIELDS(LOG_NUMBER("failures", failed)),
 			  "sink %s: works again, after %llu failures", sink,
 			  (unsigned long long)failed);
 }

@@ -509,7 +509,8 @@ http_begin(struct http *http, const struct config_status *config)
 				&len) == -1)
 			continue;
 		net_sockaddr_text((const struct sockaddr *)&name, text, sizeof(text));
-		log_event(LOG_LEVEL_INFO, "status-listening", "status service on http://%s/", text);
+		log_event_with(LOG_LEVEL_INFO, "status-listening", LOG_FIELDS(LOG_TEXT("address", text)),
+			       "status service on http://%s/", text);
 		loopback = name.ss_family == AF_INET
 				   ? ntohl(in->sin_addr.s_addr) >> 24 == 127
 				   : IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)&name)->sin6_addr);
