@@ -38,6 +38,7 @@
 #include "reload.h"
 #include "service.h"
 #include "sinks/sink.h"
+#include "status/status.h"
 #include "worker.h"
 
 #define LAST_WORDS 3   /* seconds for refusals to reach their senders */
@@ -55,6 +56,7 @@ struct daemon {
 	struct event *patience; /* the stop's next step */
 	struct reign reign;
 	struct reload reload;
+	struct status *status;
 	struct worker *workers;
 	struct intake *intakes;
 	unsigned n_workers;
@@ -224,6 +226,7 @@ take_signal(struct daemon *d, uint32_t number)
 				  "messages in progress may finish; a second signal stops at once");
 			stop_to(d, INTAKE_STOP, d->reign.newest->config->shutdown_timeout);
 			service_stopping(&d->service, stop_length(d->reign.newest->config));
+			status_stopping(d->status);
 		} else {
 			log_event(LOG_LEVEL_NOTICE, "stopping", "at once");
 			stop_to(d, INTAKE_KILL, 0);
@@ -298,6 +301,7 @@ open_generation(struct daemon *d, struct generation **g)
 
 	/* What may take privileges, ... */
 	if (code != 0 || (code = generation_bind(*g)) != 0 ||
+	    (code = status_bind(d->status, d->config)) != 0 ||
 	    (code = belongings_open_pid_file(d->config, &d->identity, &d->pid_file)) != 0)
 		return code;
 	belongings_make_spill_directory(d->config, &d->identity);
@@ -340,6 +344,11 @@ start(struct daemon *d, bool background)
 			  strerror(errno));
 		return code;
 	}
+	d->status = d->reload.status = status_open(d->base, &d->reign, &d->heartbeat);
+	if (d->status == NULL) {
+		log_event(LOG_LEVEL_ERROR, "out-of-memory", "out of memory");
+		return EX_OSERR;
+	}
 	if ((code = open_generation(d, &generation)) != 0) {
 		generation_free(generation);
 		return code;
@@ -348,6 +357,7 @@ start(struct daemon *d, bool background)
 	if (heartbeat_open(&d->heartbeat, d->workers, d->n_workers) == -1 ||
 	    service_start(&d->service, d->base, &d->heartbeat, daemon_look, d) == -1)
 		return EX_OSERR;
+	status_begin(d->status, generation->config);
 	return start_workers(d);
 }
 
@@ -365,7 +375,11 @@ say_stopped(const struct daemon *d)
 	struct figures sum;
 
 	figures_sum(&sum, &d->reign);
-	log_event(LOG_LEVEL_INFO, "stopped",
+	log_event_with(LOG_LEVEL_INFO, "stopped",
+		  LOG_FIELDS(LOG_NUMBER("received", sum.received), LOG_NUMBER("accepted", sum.accepted),
+			     LOG_NUMBER("refused", sum.refused), LOG_NUMBER("failed", sum.failed),
+			     LOG_NUMBER("in_flight", sum.in_flight),
+			     LOG_NUMBER("discarded", sum.discarded)),
 		  "received %llu messages: %llu accepted, %llu refused, %llu failed, %llu in flight; "
 		  "discarded %llu",
 		  (unsigned long long)sum.received, (unsigned long long)sum.accepted,
@@ -378,6 +392,7 @@ clean_up(struct daemon *d)
 {
 	unsigned i;
 
+	status_close(d->status);
 	for (i = 0; d->intakes != NULL && i < d->n_workers; i++)
 		if (d->workers[i].base != NULL)
 			intake_close(&d->intakes[i]);

@@ -66,19 +66,39 @@ find_sink(const struct reign *reign, const struct config_sink *settings)
 	return NULL;
 }
 
+static struct account *
+find_account(struct reign *reign, const char *name)
+{
+	struct account *account;
+
+	for (account = reign->accounts; account != NULL; account = account->next)
+		if (strcmp(account->name, name) == 0)
+			return account;
+	account = account_new(name);
+	if (account == NULL)
+		return NULL;
+	account->next = reign->accounts;
+	reign->accounts = account;
+	return account;
+}
+
 static int
 open_sink(struct generation *g, size_t i)
 {
 	struct reign *reign = g->reign;
 	struct sink *sink = find_sink(reign, &g->config->sinks[i]);
+	struct account *account = find_account(reign, g->config->sinks[i].name);
 	unsigned number = free_number(reign);
 	int code;
 
+	if (account == NULL)
+		return no_memory();
 	if (sink == NULL) {
 		code = sink_open(&sink, g->config, &g->config->sinks[i]);
 		if (code != 0)
 			return code;
 		sink->number = number;
+		sink->account = account;
 		sink->next = reign->sinks;
 		reign->sinks = sink;
 	}
@@ -431,6 +451,8 @@ enter(struct generation *g)
 			   group->config->max_connections_per_address);
 		socket_set_adjust(&g->reign->sockets, &group->sockets, group->config);
 	}
+	for (i = 0; i < g->n_sinks; i++)
+		g->sinks[i]->account->in_use = true;
 	sockets_leave(&g->reign->sockets);
 	g->next = g->reign->newest;
 	g->reign->newest = g;
@@ -486,6 +508,7 @@ reign_close(struct reign *reign)
 {
 	struct generation *g;
 	struct ledger *ledger;
+	struct account *account;
 
 	while ((g = reign->newest) != NULL) {
 		reign->newest = g->next;
@@ -494,6 +517,10 @@ reign_close(struct reign *reign)
 	while ((ledger = reign->ledgers) != NULL) {
 		reign->ledgers = ledger->next;
 		ledger_free(ledger);
+	}
+	while ((account = reign->accounts) != NULL) {
+		reign->accounts = account->next;
+		account_free(account);
 	}
 }
 
@@ -510,5 +537,5 @@ reign_count(const struct reign *reign, const struct ledger *ledger, struct count
 		for (i = 0; i < g->n_groups; i++)
 			for (w = 0; g->groups[i].ledger == ledger && w < reign->n_workers; w++)
 				if (g->groups[i].members[w] != NULL)
-					ledger_add(sum, &g->groups[i].members[w]->counters);
+					ledger_add_balanced(sum, &g->groups[i].members[w]->counters);
 }

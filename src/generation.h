@@ -41,6 +41,7 @@ struct reign {
 	struct sockets sockets;
 	struct sink *sinks;        /* all that are open, by next */
 	struct ledger *ledgers;
+	struct account *accounts;  /* of the sinks, by name */
 	struct intake *intakes;    /* one a worker; set before generation_attach */
 	unsigned n_workers;
 	void (*taken)(struct generation *generation); /* all workers have taken it over */

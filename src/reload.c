@@ -20,6 +20,7 @@
 #include "logging.h"
 #include "reload.h"
 #include "sinks/sink.h"
+#include "status/status.h"
 
 int
 reload_open(struct reload *reload, struct reign *reign, const char *file)
@@ -147,7 +148,10 @@ load(const struct reload *reload)
 			log_event(LOG_LEVEL_ERROR, "reload-refused", "%s: %s", errors.items[i].file,
 				  errors.items[i].text);
 		else
-			log_event(LOG_LEVEL_ERROR, "reload-refused", "%s:%d: %s",
+			log_event_with(LOG_LEVEL_ERROR, "reload-refused",
+				  LOG_FIELDS(LOG_TEXT("file", errors.items[i].file),
+					     LOG_NUMBER("line", (unsigned)errors.items[i].line)),
+				  "%s:%d: %s",
 				  errors.items[i].file, errors.items[i].line, errors.items[i].text);
 	}
 	config_errors_free(&errors);
@@ -157,7 +161,7 @@ load(const struct reload *reload)
 static void
 warn_fixed(const char *name, const char *old_value, const char *new_value)
 {
-	log_event(LOG_LEVEL_WARNING, "reload-partly",
+	log_event_with(LOG_LEVEL_WARNING, "reload-partly", LOG_FIELDS(LOG_TEXT("setting", name)),
 		  "%s stays %s; restart cisternd to change it to %s", name, old_value, new_value);
 }
 
@@ -179,7 +183,8 @@ prepare(struct reload *reload, struct config *config, struct generation **made)
 	}
 	code = generation_new(made, reload->reign, config);
 	g = *made;
-	if (code != 0 || (code = generation_bind(g)) != 0 || (code = generation_open(g)) != 0 ||
+	if (code != 0 || (code = generation_bind(g)) != 0 ||
+	    (code = status_bind(reload->status, config)) != 0 || (code = generation_open(g)) != 0 ||
 	    (code = generation_attach(g)) != 0 || (code = generation_start(g)) != 0)
 		return code;
 	if (logging_open(&config->log, reload->background) == -1) {
@@ -212,6 +217,7 @@ reload_now(struct reload *reload)
 	}
 	if (prepare(reload, config, &new) != 0) {
 		refuse(reload);
+		status_abandon(reload->status);
 		generation_free(new);
 	} else {
 		compare_fixed(old->config, config, warn_fixed);
@@ -219,6 +225,7 @@ reload_now(struct reload *reload)
 		memory_set_limit(config->memory_limit);
 		reload->under_way = true;
 		generation_hand_over(new);
+		status_begin(reload->status, new->config);
 	}
 	config_unref(config);
 }

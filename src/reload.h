@@ -12,9 +12,11 @@
 
 struct generation;
 struct reign;
+struct status;
 
 struct reload {
 	struct reign *reign;
+	struct status *status;
 	char *file;      /* absolute; owned */
 	bool background; /* the daemon is there: nobody reads its standard error ... */
 	bool silent;     /* ... nor its standard output */

@@ -82,6 +82,50 @@ result 'configure.ac, NEWS.md and debian/changelog have one version' "$(
 	} | awk '{ n += !seen[$2]++; all = all $0 "; " }
 		END { if (n != 1 || NR != 3) print all }')"
 
+# What is logged, and what cisternd(8) says of it: the same names of events and fields.
+code() {
+	find src -name '*.c' ! -path 'src/tool/*' -exec cat {} + | tr '\n\t' '[ *]'
+}
+
+page_events() {
+	sed -n '/^\.Sh LOG/,/^\.Sh FILES/p; /^In json, events/q' man/cisternd.8 |
+		sed -n '/^The events, by level/,/^In json, events/s/^\.It //p' | tr -s ' ,' '[\n*]' |
+		grep -v -x -E 'error|warning|notice|info|debug' | sort -u
+}
+
+page_fields() {
+	sed -n '/^In json, events/,/^\.Sh/s/^\.Va //p' man/cisternd.8 | tr -s ' ,;' '[\n*]' |
+		grep . | sort -u
+}
+
+code_events() {
+	code | grep -o -E '(log_event|log_connection|connection_log|connection_say)(_with)?\([a-zA-Z_]+, *"[a-z-]+"|make_line\([a-z]+, LOG_LEVEL_[A-Z]+, "[a-z-]+"' |
+		sed 's/.*"\(.*\)"/\1/' | sort -u
+}
+
+code_fields() {
+	{
+		code | grep -o -E 'LOG_(TEXT|NUMBER)\("[a-z_]+"' | sed 's/.*"\(.*\)"/\1/'
+		printf '%s\n' listener sink user # log.c makes these of a format
+	} | sort -u
+}
+
+# differences A B: lines that only one of the two has.
+differences() {
+	printf '%s\n---\n%s\n' "$1" "$2" | awk '/^---$/ { second = 1; next }
+		!second { a[$0] = 1; next } { b[$0] = 1 }
+		END { for (x in a) if (!(x in b)) print x ": only in the code"
+			for (x in b) if (!(x in a)) print x ": only in cisternd(8)" }'
+}
+
+result 'events of the log: code and cisternd(8) have the same' \
+	"$(differences "$(code_events)" "$(page_events)")"
+result 'fields of the log: code and cisternd(8) have the same' \
+	"$(differences "$(code_fields)" "$(page_fields)")"
+result 'every event is named where it is logged' "$(
+	code | grep -o -E '(log_event|log_connection|connection_log)(_with)?\([a-zA-Z_]+, *[^" ]+' |
+		grep -v -E '\((enum|level, event)')"
+
 # An archive's members have no folders.
 result 'no two sources of the library share a name' "$(
 	find src -name '*.c' | sed 's|.*/||' | sort | uniq -d)"

@@ -33,6 +33,7 @@
 #include "base/utf8.h"
 
 #define LINE_MAX_LEN 4096 /* with its newline; no more than PIPE_BUF */
+#define FIELD_ROOM 128 /* for a field's name and number, and what comes after it */
 #define IDENTITY "cisternd"
 
 enum way { WAY_UNKNOWN, WAY_FILE, WAY_POLL, WAY_SOCKET, WAY_SYSLOG };
@@ -159,8 +160,30 @@ line_member(struct line *line, const char *key, const char *value)
 }
 
 static void
+line_fields(struct line *line, const struct log_field *field)
+{
+	char number[32];
+
+	for (; field != NULL && field->name != NULL; field++) {
+		/* Only the message may be cut: here that would be no object any more. */
+		if (line->limit - line->used <
+		    FIELD_ROOM + JSON_ESCAPED_MAX(field->text != NULL ? strlen(field->text) : 0))
+			continue;
+		line_member(line, ",\"", field->name);
+		if (field->text != NULL) {
+			line_member(line, "\":\"", field->text);
+			line_string(line, "\"");
+		} else {
+			snprintf(number, sizeof number, "\":%llu", field->number);
+			line_string(line, number);
+		}
+	}
+}
+
+static void
 make_json(struct line *line, enum log_level level, const char *event,
-	  const struct log_subject *subject, const char *message)
+	  const struct log_subject *subject, const struct log_field *first,
+	  const struct log_field *fields, const char *message)
 {
 	char text[CLOCK_TEXT_LEN + 1];
 	char number[48];
@@ -175,7 +198,12 @@ make_json(struct line *line, enum log_level level, const char *event,
 		line_member(line, ",\"listener\":\"", subject->listener);
 		line_member(line, "\",\"peer\":\"", subject->peer);
 	}
-	line_member(line, "\",\"message\":\"", message);
+	line_string(line, "\"");
+	line_fields(line, first);
+	if (subject != NULL)
+		line_fields(line, subject->fields);
+	line_fields(line, fields);
+	line_member(line, ",\"message\":\"", message);
 	memcpy(line->text + line->used, "\"}\n", 3);
 	line->used += 3;
 }
@@ -209,7 +237,8 @@ make_text(struct line *line, enum log_level level, const char *event,
 
 static void
 make_line(struct line *line, enum log_level level, const char *event,
-	  const struct log_subject *subject, const char *message)
+	  const struct log_subject *subject, const struct log_field *first,
+	  const struct log_field *fields, const char *message)
 {
 	char number[8];
 
@@ -219,7 +248,7 @@ make_line(struct line *line, enum log_level level, const char *event,
 		line_string(line, number);
 	}
 	if (state.json)
-		make_json(line, level, event, subject, message);
+		make_json(line, level, event, subject, first, fields, message);
 	else
 		make_text(line, level, event, subject, message);
 }
@@ -346,7 +375,7 @@ write_dropped(struct line *line)
 
 	snprintf(message, sizeof message, "%llu %s dropped: the log could not be written to",
 		 state.dropped, state.dropped == 1 ? "line" : "lines");
-	make_line(line, LOG_LEVEL_WARNING, "log-dropped", NULL, message);
+	make_line(line, LOG_LEVEL_WARNING, "log-dropped", NULL, NULL, NULL, message);
 	if (!write_line(line, LOG_LEVEL_WARNING))
 		return false;
 	state.dropped = 0;
@@ -355,7 +384,7 @@ write_dropped(struct line *line)
 
 static void
 emit(enum log_level level, const char *event, const struct log_subject *subject,
-     const char *message)
+     const struct log_field *first, const struct log_field *fields, const char *message)
 {
 	struct line line;
 
@@ -365,25 +394,51 @@ emit(enum log_level level, const char *event, const struct log_subject *subject,
 	if (state.dropped > 0 && !write_dropped(&line)) {
 		state.dropped++;
 	} else {
-		make_line(&line, level, event, subject, message);
+		make_line(&line, level, event, subject, first, fields, message);
 		if (!write_line(&line, level))
 			state.dropped++;
 	}
 	pthread_mutex_unlock(&state.lock);
 }
 
+/* What a format begins with, as a field. */
+static void
+take_first(struct log_field *field, const char *format, va_list arguments)
+{
+	static const char *const names[] = { "listener", "sink", "user" };
+	size_t i, len;
+
+	if (strncmp(format, "worker %u", 9) == 0) {
+		*field = (struct log_field)LOG_NUMBER("worker", va_arg(arguments, unsigned));
+		return;
+	}
+	for (i = 0; i < sizeof names / sizeof names[0]; i++) {
+		len = strlen(names[i]);
+		if (strncmp(format, names[i], len) != 0 || strncmp(format + len, " %s", 3) != 0)
+			continue;
+		*field = (struct log_field)LOG_TEXT(names[i], va_arg(arguments, const char *));
+		return;
+	}
+}
+
 /* errno is what the caller had when its arguments are put together: %m may be
  * among them. */
-static void __attribute__((format(printf, 4, 0)))
+static void __attribute__((format(printf, 5, 0)))
 log_arguments(enum log_level level, const char *event, const struct log_subject *subject,
-	      const char *format, va_list arguments)
+	      const struct log_field *fields, const char *format, va_list arguments)
 {
+	struct log_field first[2] = { { 0 } };
 	int error = errno;
+	va_list copy;
 	char message[LINE_MAX_LEN + 1]; /* longer ones would be cut anyway */
 
+	va_copy(copy, arguments);
+	take_first(first, format, copy);
+	va_end(copy);
+	errno = error;
 	if (vsnprintf(message, sizeof message, format, arguments) < 0)
 		snprintf(message, sizeof message, "%s", format);
-	emit(level, event, subject, message);
+	emit(level, event, subject, first, fields, message);
 	errno = error;
 }
 
@@ -486,7 +541,20 @@ log_event(enum log_level level, const char *event, const char *format, ...)
 	if (!log_enabled(level))
 		return;
 	va_start(arguments, format);
-	log_arguments(level, event, NULL, format, arguments);
+	log_arguments(level, event, NULL, NULL, format, arguments);
+	va_end(arguments);
+}
+
+void
+log_event_with(enum log_level level, const char *event, const struct log_field *fields,
+	       const char *format, ...)
+{
+	va_list arguments;
+
+	if (!log_enabled(level))
+		return;
+	va_start(arguments, format);
+	log_arguments(level, event, NULL, fields, format, arguments);
 	va_end(arguments);
 }
 
@@ -499,6 +567,6 @@ log_connection(enum log_level level, const char *event, const struct log_subject
 	if (!log_enabled(level))
 		return;
 	va_start(arguments, format);
-	log_arguments(level, event, subject, format, arguments);
+	log_arguments(level, event, subject, NULL, format, arguments);
 	va_end(arguments);
 }

@@ -18,11 +18,24 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARNING, LOG_LEVEL_NOTICE, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 enum log_target { LOG_TARGET_STDERR, LOG_TARGET_SYSLOG, LOG_TARGET_JOURNAL, LOG_TARGET_FILE };
 
+/* What a line says, for machines: a member of its object in json, where its message says
+ * it in words.  The names are listed in cisternd(8), too. */
+struct log_field {
+	const char *name; /* NULL: the end */
+	const char *text; /* NULL: it is a number */
+	unsigned long long number;
+};
+
+#define LOG_FIELDS(...) ((const struct log_field[]){__VA_ARGS__, {0}})
+#define LOG_TEXT(n, value) {.name = (n), .text = (value)}
+#define LOG_NUMBER(n, value) {.name = (n), .number = (value)}
+
 /* The connection that a line is about; part of the line in text and json. */
 struct log_subject {
 	unsigned long long connection; /* its number */
 	const char *listener;
 	const char *peer;
+	const struct log_field *fields; /* NULL: none */
 };
 
 const char *log_level_name(enum log_level level);
@@ -43,8 +56,12 @@ log_enabled(enum log_level level)
 	return (int)level <= atomic_load_explicit(&log_threshold, memory_order_relaxed);
 }
 
+/* A format that begins with "listener %s", "sink %s", "user %s" or "worker %u" makes a
+ * field of that name by itself. */
 void log_event(enum log_level level, const char *event, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+void log_event_with(enum log_level level, const char *event, const struct log_field *fields,
+		    const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 /* The same about a connection; its number, listener and peer are added. */
 void log_connection(enum log_level level, const char *event, const struct log_subject *subject,

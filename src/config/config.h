@@ -118,6 +118,14 @@ struct config_log {
 	bool json;
 };
 
+/* The status service; address NULL: none. */
+struct config_status {
+	struct config_place place;
+	char *address;
+	int port;
+	struct config_strings hosts; /* names that it may be asked by, besides addresses */
+};
+
 struct config {
 	atomic_uint references;
 	char *file;
@@ -130,6 +138,7 @@ struct config {
 	char *spill_directory;
 	bool spill_directory_given; /* in the file, not by default */
 	struct config_log log;
+	struct config_status status;
 	struct config_listener *listeners; /* in the order of the file */
 	size_t n_listeners;
 	struct config_sink *sinks; /* in the order of the file; "console" added when not redefined */

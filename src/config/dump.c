@@ -75,6 +75,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_ADDRESSES:
 	case TABLE_ARGUMENTS:
 	case TABLE_SINK_NAMES:
+	case TABLE_NAMES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
 	case TABLE_BLOCKS:
@@ -100,11 +101,15 @@ is_absent(const struct config_row *row, const void *base)
 
 	if (row->type == TABLE_GROUP) {
 		for (size_t i = 0; i < count; i++)
-			if (rows[i].scope == row->inner && rows[i].required &&
+			if (row->optional && rows[i].scope == row->inner &&
+			    (rows[i].required || rows[i].fallback != NULL) &&
 			    is_absent(&rows[i], (const char *)base + row->offset))
 				return true;
 		return false;
 	}
+	if (row->type == TABLE_NAMES)
+		return ((const struct config_strings *)(const void *)((const char *)base +
+								      row->offset))->count == 0;
 	if (row->type == TABLE_BLOCKS)
 		return blocks(row, base)->acl == NULL;
 	return (row->type == TABLE_TEXT || row->type == TABLE_PATH || row->type == TABLE_SINK_NAME) &&
@@ -118,7 +123,7 @@ dump_value(FILE *to, const struct config_row *row, const void *base)
 		print_value(to, row, base);
 }
 
-/* The rows of a group inside a listener, on one line. */
+/* The rows of a group, on one line. */
 static void
 print_inner(FILE *to, enum table_scope scope, const void *base)
 {
@@ -209,7 +214,9 @@ config_dump(const struct config *config, FILE *to)
 	print_globals(to, config);
 	fputs("log = {\n", to);
 	print_scope(to, "\t", TABLE_LOG, 0, &config->log);
-	fputs("};\nlisteners = {\n", to);
+	fputs("};\n", to);
+	print_row(to, "", table_find(TABLE_GLOBAL, "status", 0), config);
+	fputs("listeners = {\n", to);
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		fprintf(to, "\t%s = {\n", config->listeners[i].name);
 		dump_listener(to, "\t\t", &config->listeners[i]);

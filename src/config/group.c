@@ -7,6 +7,7 @@
 
 #include <stdlib.h>
 
+#include "config/types.h"
 #include "config/value.h"
 
 /* What the rows of tls cannot say. */
@@ -29,15 +30,24 @@ check_tls(struct parse *parse, const config_setting_t *setting, struct config_tl
 #endif
 }
 
+/* Nor those of status. */
 static bool
-can_be_left_out(const struct config_row *row)
+check_status(struct parse *parse, const config_setting_t *setting, struct config_status *status)
 {
+	struct types_address addresses[2];
+	const char *expected;
+	char quoted[REPORT_QUOTE_LEN];
 	size_t count;
-	const struct config_row *rows = config_table(&count);
 
-	for (size_t i = 0; i < count; i++)
-		if (rows[i].scope == row->inner && rows[i].required)
-			return true;
+	status->place = source_place(parse->source, config_setting_source_line(setting));
+	if (status->address == NULL)
+		return false;
+	expected = types_address(status->address, addresses, &count);
+	if (expected == NULL && addresses[0].family != AF_UNIX)
+		return true;
+	parse_error(parse, parse_member(setting, "address"),
+		    "\"address\" is %s; expected \"*\", \"localhost\", an IPv4 or an IPv6 address",
+		    report_quote(quoted, status->address));
 	return false;
 }
 
@@ -69,7 +79,7 @@ group_set(struct parse *parse, const struct config_row *row, const config_settin
 {
 	size_t count;
 	const struct config_row *rows = config_table(&count);
-	bool optional = can_be_left_out(row), good = true;
+	bool optional = row->optional, good = true;
 
 	if (optional && (setting == NULL || is_false(setting)))
 		return true;
@@ -92,5 +102,7 @@ group_set(struct parse *parse, const struct config_row *row, const config_settin
 	}
 	if (row->inner == TABLE_TLS)
 		good = check_tls(parse, setting, inner) && good;
+	else if (row->inner == TABLE_STATUS)
+		good = check_status(parse, setting, inner) && good;
 	return good;
 }

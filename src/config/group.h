@@ -1,5 +1,5 @@
 /*
- * group: a listener's setting that has settings of its own, by its row's inner scope.
+ * group: a setting that has settings of its own, by its row's inner scope.
  *
  * A group counts as one value: that of a listener takes the place of the one at the
  * top level, whole.  One that has settings it cannot do without (tls) may be left out,

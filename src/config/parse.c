@@ -120,6 +120,8 @@ belongs(const char *name)
 		return ", which stands in the group \"log\"";
 	if (table_find(TABLE_RATE_LIMIT, name, 0) != NULL)
 		return ", which stands in the group \"rate_limit\"";
+	if (table_find(TABLE_STATUS, name, 0) != NULL)
+		return ", which stands in the group \"status\"";
 	if (table_find(TABLE_TLS, name, 0) != NULL)
 		return ", which stands in a group \"tls\"";
 	return "";
@@ -198,6 +200,8 @@ parse_globals(struct parse *parse, const config_setting_t *root)
 	parse->config->spill_directory_given = parse_member(root, "spill_directory") != NULL;
 	check_user(parse, root);
 	parse_log(parse, root);
+	(void)value_set(parse, table_find(TABLE_GLOBAL, "status", 0), parse_member(root, "status"),
+			parse->config);
 	for (int i = 0; i < config_setting_length(root); i++) {
 		const config_setting_t *setting = parse_element(root, i);
 		const char *name = config_setting_name(setting);

@@ -62,5 +62,7 @@ release_config(struct config *config)
 	free(config->pid_file);
 	free(config->spill_directory);
 	free(config->log.path);
+	free(config->status.address);
+	release_strings(&config->status.hosts);
 	free(config);
 }

@@ -21,6 +21,7 @@
 #define LISTENER(member) .scope = TABLE_LISTENER, MEMBER(config_listener, member)
 #define RATE_LIMIT(member) .scope = TABLE_RATE_LIMIT, MEMBER(config_rate_limit, member)
 #define TLS(member) .scope = TABLE_TLS, MEMBER(config_tls, member)
+#define STATUS(member) .scope = TABLE_STATUS, MEMBER(config_status, member)
 #define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
 
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
@@ -100,6 +101,8 @@ static const struct config_row rows[] = {
 	{ "spill_directory", GLOBAL(spill_directory), .type = TABLE_PATH,
 	  .fallback = CISTERN_STATE_DIR, .help = "where large messages wait outside memory" },
 	{ "log", GLOBAL(log), .type = TABLE_GROUP, .help = "where the log goes, and how" },
+	{ "status", GLOBAL(status), .type = TABLE_GROUP, .inner = TABLE_STATUS, .optional = true,
+	  .help = "the status service, by HTTP" },
 	{ "listeners", GLOBAL(listeners), .type = TABLE_GROUP, .help = "the listeners, by name" },
 	{ "sinks", GLOBAL(sinks), .type = TABLE_GROUP, .help = "the sinks, by name" },
 
@@ -109,6 +112,13 @@ static const struct config_row rows[] = {
 	  .help = "how much is logged" },
 	{ "format", LOG(json), .type = TABLE_CHOICE, .choices = log_formats, .fallback = "text",
 	  .help = "lines for people, or one JSON object a line" },
+
+	{ "address", STATUS(address), .type = TABLE_TEXT, .fallback = "127.0.0.1",
+	  .help = "address that the status service listens on" },
+	{ "port", STATUS(port), .type = TABLE_INTEGER, .maximum = 65535, .fallback = "11080",
+	  .help = "its TCP port; 0: one the kernel picks" },
+	{ "hosts", STATUS(hosts), .type = TABLE_NAMES,
+	  .help = "names that it may be asked by, besides addresses" },
 
 	{ "address", LISTENER(address), .type = TABLE_ADDRESSES, .fallback = "*",
 	  .help = "address to listen on, or a list of them" },
@@ -171,7 +181,7 @@ static const struct config_row rows[] = {
 	  .help = "blocks of addresses that may connect and send one" },
 	{ "rate_limit", LISTENER(rate_limit), .type = TABLE_GROUP, .inner = TABLE_RATE_LIMIT,
 	  .help = "bytes a second that are read" },
-	{ "tls", LISTENER(tls), .type = TABLE_GROUP, .inner = TABLE_TLS,
+	{ "tls", LISTENER(tls), .type = TABLE_GROUP, .inner = TABLE_TLS, .optional = true,
 	  .help = "TLS, and which certificates" },
 	{ "reply", LISTENER(reply), .type = TABLE_CHOICE, .choices = replies, .fallback = "none",
 	  .help = "what the client is sent for a message" },

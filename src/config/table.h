@@ -22,6 +22,7 @@ enum table_scope {
 	TABLE_SINK,
 	TABLE_RATE_LIMIT, /* inside rate_limit = { ... } of a listener */
 	TABLE_TLS,        /* inside tls = { ... } of a listener */
+	TABLE_STATUS,     /* inside status = { ... } */
 };
 
 enum table_type {
@@ -38,6 +39,7 @@ enum table_type {
 	TABLE_ADDRESSES, /* one or a list */
 	TABLE_BLOCKS,    /* of addresses: one or a list */
 	TABLE_ARGUMENTS, /* of a program: a list, the program's path first */
+	TABLE_NAMES,     /* of hosts: one or a list */
 	TABLE_SINK_NAME,
 	TABLE_SINK_NAMES, /* one or a list */
 	TABLE_GROUP,      /* has rows of its own, or names that the operator gives */
@@ -51,7 +53,8 @@ struct config_row {
 	size_t width;  /* ... and its size */
 	uint64_t minimum;
 	uint64_t maximum;
-	enum table_scope inner; /* of a listener's group: its own rows' */
+	enum table_scope inner; /* of a group: its own rows' */
+	bool optional;          /* a group that may be left out, and that false undoes */
 	const char *fallback; /* the default, as text; NULL: none */
 	const char *const *choices; /* their values are their places; ends with NULL.  Of an
 				     * integer: the numbers that it may be */

@@ -102,6 +102,9 @@ print_expected(FILE *to, const struct config_row *row)
 	case TABLE_ARGUMENTS:
 		fputs("a list of strings: a program's absolute path (\"/...\") and its arguments", to);
 		break;
+	case TABLE_NAMES:
+		fputs("a host's name (\"cistern.example.com\"), or a list of names", to);
+		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
 		break;
@@ -384,6 +387,44 @@ check_address(struct parse *parse, const struct config_row *row, const config_se
 	return expected == NULL;
 }
 
+static bool
+check_name(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	   const char *text)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-._";
+	char quoted[REPORT_QUOTE_LEN];
+	size_t len = strlen(text);
+
+	if (len > 0 && len <= 253 && strspn(text, letters) == len)
+		return true;
+	parse_error(parse, setting,
+		    "\"%s\" is %s; expected a host's name alone, as in \"cistern.example.com\"",
+		    row->name, report_quote(quoted, text));
+	return false;
+}
+
+static bool
+check_string(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
+	     const char *text)
+{
+	switch (row->type) {
+	case TABLE_SINK_NAMES:
+		return check_sink(parse, row, setting, text);
+	case TABLE_NAMES:
+		return check_name(parse, row, setting, text);
+	default:
+		return check_address(parse, row, setting, text);
+	}
+}
+
+static bool
+is_list(const struct config_row *row)
+{
+	return row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES ||
+	       row->type == TABLE_NAMES;
+}
+
 /* One more of a list; setting is its place. */
 static bool
 add_string(struct parse *parse, const struct config_row *row, const config_setting_t *setting,
@@ -391,8 +432,7 @@ add_string(struct parse *parse, const struct config_row *row, const config_setti
 {
 	char quoted[REPORT_QUOTE_LEN];
 
-	if (row->type == TABLE_SINK_NAMES ? !check_sink(parse, row, setting, text)
-					  : !check_address(parse, row, setting, text))
+	if (!check_string(parse, row, setting, text))
 		return false;
 	for (size_t i = 0; i < strings->count; i++) {
 		if (strcmp(strings->items[i], text) == 0) {
@@ -447,7 +487,7 @@ put_strings(struct parse *parse, const struct config_row *row, const config_sett
 static bool
 put_default(struct parse *parse, const struct config_row *row, void *base)
 {
-	if (row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES)
+	if (is_list(row) && row->fallback != NULL)
 		return put_strings(parse, row, NULL, table_member(row, base));
 	return row->fallback == NULL || put_text(parse, row, row->fallback, base);
 }
@@ -496,7 +536,7 @@ value_set(struct parse *parse, const struct config_row *row, const config_settin
 		return arguments_set(parse, row, setting, table_member(row, base));
 	if (row->type == TABLE_BLOCKS)
 		return blocks_set(parse, row, setting, table_member(row, base));
-	if (row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES)
+	if (is_list(row))
 		return put_strings(parse, row, setting, table_member(row, base));
 	switch (config_setting_type(setting)) {
 	case CONFIG_TYPE_STRING:

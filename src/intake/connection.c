@@ -41,11 +41,12 @@ static const char *const state_names[] = {
 
 void
 connection_say(enum log_level level, const char *event, const struct connection *c,
-	       const char *format, ...)
+	       const struct log_field *fields, const char *format, ...)
 {
 	char peer[NET_TEXT_LEN], message[512];
 	struct log_subject subject = {
-		.connection = c->origin.connection, .listener = c->origin.listener, .peer = peer};
+		.connection = c->origin.connection, .listener = c->origin.listener, .peer = peer,
+		.fields = fields};
 	va_list args;
 
 	va_start(args, format);
@@ -67,7 +68,8 @@ connection_enter(struct connection *c, enum connection_state state)
 #endif
 	}
 	c->state = (uint8_t)state;
-	connection_log(LOG_LEVEL_DEBUG, "connection-state", c, "%s", state_names[state]);
+	connection_log_with(LOG_LEVEL_DEBUG, "connection-state", c,
+			    LOG_FIELDS(LOG_TEXT("state", state_names[state])), "%s", state_names[state]);
 }
 
 /* The network side ends: with a FIN, or with a reset. */
@@ -112,7 +114,9 @@ leave(struct connection *c, bool reset)
 	c->body = NULL;
 	counter_subtract(&l->counters.connections_active, 1);
 	listener_released(l, unnamed ? NULL : &c->origin.peer);
-	connection_log(LOG_LEVEL_DEBUG, "connection-closed", c,
+	connection_log_with(LOG_LEVEL_DEBUG, "connection-closed", c,
+		       LOG_FIELDS(LOG_TEXT("close", reset ? "reset" : "fin"),
+				  LOG_NUMBER("bytes", c->bytes), LOG_NUMBER("messages", c->messages)),
 		       "%s after %llu bytes, %llu messages", reset ? "reset" : "closed",
 		       (unsigned long long)c->bytes, (unsigned long long)c->messages);
 	if (c->flight == NULL)
@@ -340,7 +344,9 @@ discard(struct connection *c, enum ended reason, const char *why)
 	size = c->body != NULL ? c->body->size : 0;
 	counter_add(&l->counters.discarded[reason], 1);
 	if (damper_pass(&l->dampers[reason], clock_now()))
-		connection_log(LOG_LEVEL_WARNING, "message-discarded", c, "%s: %s; %llu bytes of it %s",
+		connection_log_with(LOG_LEVEL_WARNING, "message-discarded", c,
+			       LOG_FIELDS(LOG_TEXT("reason", ended_name(reason)),
+					  LOG_NUMBER("bytes", size)), "%s: %s; %llu bytes of it %s",
 			       ended_name(reason), why, (unsigned long long)size,
 			       aside ? "put aside" : "discarded");
 	else

@@ -64,6 +64,7 @@ struct connection {
 		struct pace *pace;       /* later on; NULL: no rate_limit */
 	};
 	struct deadline deadline;
+	uint64_t opened;
 	uint64_t heard;        /* when bytes came last, or reading was taken up again */
 	uint64_t begun;        /* when the message in progress began; 0: none */
 	uint64_t paused_since; /* 0: reading */
@@ -162,14 +163,18 @@ bool connection_in_progress(const struct connection *connection);
 /* For the intake. */
 void connection_free(struct connection *connection);
 
-/* A line about it.  Costs a comparison when the level is not logged. */
-#define connection_log(level, ...)                         \
-	do {                                               \
-		if (log_enabled(level))                    \
-			connection_say(level, __VA_ARGS__); \
+/* A line about it, with further fields (log.h) or none.  Costs a comparison when the level
+ * is not logged. */
+#define connection_log(level, event, connection, ...) \
+	connection_log_with(level, event, connection, NULL, __VA_ARGS__)
+#define connection_log_with(level, event, connection, fields, ...)             \
+	do {                                                                   \
+		if (log_enabled(level))                                        \
+			connection_say(level, event, connection, fields, __VA_ARGS__); \
 	} while (0)
 void connection_say(enum log_level level, const char *event, const struct connection *connection,
-		    const char *format, ...) __attribute__((format(printf, 4, 5)));
+		    const struct log_field *fields, const char *format, ...)
+	__attribute__((format(printf, 5, 6)));
 
 /* receive.c */
 

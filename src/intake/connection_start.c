@@ -68,7 +68,7 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 	c->origin.listener = l->config->name;
 	c->origin.peer = *peer;
 	c->flight_last = &c->flight;
-	c->heard = clock_now();
+	c->opened = c->heard = clock_now();
 	c->next = intake->connections;
 	c->previous = &intake->connections;
 	if (c->next != NULL)

@@ -38,6 +38,11 @@ enum tls_failure {
 
 typedef _Atomic uint64_t counter;
 
+/* Messages by size: up to 64 bytes, up to 256, and so on by fours up to 256 MiB, and
+ * what is larger. */
+#define COUNTERS_SIZES 13
+#define COUNTERS_SIZE_BOUND(i) (UINT64_C(64) << 2 * (i))
+
 /* received = accepted + refused + failed + in flight; discarded ones were never
  * whole and so never received. */
 struct counters {
@@ -53,6 +58,8 @@ struct counters {
 	counter discarded[ENDED_COUNT];
 	counter accept_errors;
 	counter tls_failed[TLS_FAILURE_COUNT];
+	counter sizes[COUNTERS_SIZES]; /* of messages received ... */
+	counter size_sum;              /* ... and their bytes */
 };
 
 static inline void
@@ -66,6 +73,15 @@ static inline void
 counter_subtract(counter *c, uint64_t n)
 {
 	counter_add(c, (uint64_t)0 - n);
+}
+
+/* The place of a message among sizes. */
+static inline unsigned
+counters_size(uint64_t size)
+{
+	unsigned width = 64 - (unsigned)__builtin_clzll((size - (size != 0)) | 63);
+
+	return width >= 5 + 2 * COUNTERS_SIZES ? COUNTERS_SIZES - 1 : (width - 5) / 2;
 }
 
 static inline uint64_t

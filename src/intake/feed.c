@@ -215,9 +215,15 @@ deliver(struct connection *c, struct findings *f, bool keep_chunk)
 	unsigned n_sinks = (unsigned)l->config->deliver.count;
 	struct chunk *chunk = NULL;
 	struct batch *batch;
+	uint64_t size = 0;
 	unsigned i;
 
 	counter_add(&l->counters.received, f->count);
+	for (i = 0; i < f->count; i++) {
+		counter_add(&l->counters.sizes[counters_size(f->messages[i].size)], 1);
+		size += f->messages[i].size;
+	}
+	counter_add(&l->counters.size_sum, size);
 	c->messages += f->count;
 	if (f->from != NULL && (keep_chunk || f->chunk->references > f->references ||
 				chunk_is_worth_batch(f->chunk, (size_t)(f->to - f->from))))
@@ -231,6 +237,8 @@ deliver(struct connection *c, struct findings *f, bool keep_chunk)
 	}
 	know_local(c);
 	batch->time = clock_wall();
+	/* A silence that ended a message is not the sinks'. */
+	batch->since = f->messages[0].ended == ENDED_QUIET ? clock_now() : c->heard;
 	for (i = 0; i < batch->count; i++)
 		batch->messages[i].id = id_next(&l->intake->ids, batch->time);
 	batch->origin = &c->origin;
@@ -264,6 +272,7 @@ feed_put_aside(struct connection *c, enum ended reason)
 	c->body = NULL;
 	know_local(c);
 	batch->time = clock_wall();
+	batch->since = clock_now();
 	batch->messages[0].id = id_next(&l->intake->ids, batch->time);
 	batch->origin = &c->origin;
 	batch->home = &l->intake->worker->inbox;

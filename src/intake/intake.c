@@ -90,6 +90,8 @@ outbox_empty(struct outbox *box)
 	box->first = NULL;
 	box->last = &box->first;
 	box->count = 0;
+	account_add(&box->sink->account->given, box->messages);
+	box->messages = 0;
 	sink_deliver(box->sink, first);
 }
 
@@ -116,6 +118,7 @@ intake_deliver(struct intake *intake, struct sink *sink, struct delivery *delive
 	box->sink = sink;
 	*box->last = delivery;
 	box->last = &delivery->next;
+	box->messages += delivery->batch->count;
 	if (++box->count >= OUTBOX_MOST)
 		outbox_empty(box);
 	else if (box->count == 1)

@@ -37,6 +37,7 @@ struct outbox {
 	struct sink *sink;
 	struct delivery *first, **last;
 	unsigned count;
+	unsigned messages; /* in them */
 };
 
 /* A configuration on its way to a worker: all that it needs to take it over, so that

@@ -3,8 +3,12 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "intake/ledger.h"
+
+#define BALANCE_TRIES 1024
+#define BALANCE_PAUSE 500 /* microseconds, after each 64 tries */
 
 struct ledger *
 ledger_new(const char *name, unsigned n_seats)
@@ -46,6 +50,32 @@ ledger_add(struct counters *to, const struct counters *from)
 
 	for (i = 0; i < sizeof(*to) / sizeof(counter); i++)
 		counter_add(&sum[i], counter_get(&more[i]));
+}
+
+static bool
+is_balanced(const struct counters *c)
+{
+	return counter_get(&c->received) == counter_get(&c->accepted) + counter_get(&c->refused) +
+						    counter_get(&c->failed) + counter_get(&c->in_flight);
+}
+
+void
+ledger_add_balanced(struct counters *to, const struct counters *from)
+{
+	struct counters copy;
+	int tries;
+
+	/* A worker is between the parts for some hundred instructions at the most, unless
+	 * it has lost its processor just there. */
+	for (tries = 0; tries < BALANCE_TRIES; tries++) {
+		copy = (struct counters){0};
+		ledger_add(&copy, from);
+		if (is_balanced(&copy))
+			break;
+		if (tries % 64 == 63)
+			usleep(BALANCE_PAUSE);
+	}
+	ledger_add(to, &copy);
 }
 
 void

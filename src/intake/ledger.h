@@ -47,6 +47,10 @@ void ledger_free(struct ledger *ledger); /* NULL is fine */
 /* A listener is gone: what it has counted stays. */
 void ledger_add(struct counters *to, const struct counters *from);
 
+/* The same of one that its worker goes on with meanwhile: waits a moment for received =
+ * accepted + refused + failed + in flight, which the worker may be between the parts of. */
+void ledger_add_balanced(struct counters *to, const struct counters *from);
+
 /* A place is free again: whoever waits for one looks.  Any thread. */
 void ledger_give_place(struct ledger *ledger);
 

@@ -95,7 +95,8 @@ void
 listener_refuse(struct listener *l, enum refusal why, const struct net_address *peer, const char *text)
 {
 	char name[NET_TEXT_LEN];
-	struct log_subject subject = {.listener = l->config->name, .peer = name};
+	struct log_subject subject = {.listener = l->config->name, .peer = name,
+		.fields = LOG_FIELDS(LOG_TEXT("reason", refusal_name(why)))};
 
 	counter_add(&l->counters.connections_refused[why], 1);
 	if (damper_pass(&l->refusals[why], clock_now())) {
@@ -498,17 +499,21 @@ listener_sum_up(struct listener *l)
 
 	for (i = 0; i < ENDED_COUNT; i++)
 		if ((held = damper_sum(&l->dampers[i])) > 0)
-			log_event(LOG_LEVEL_WARNING, "message-discarded",
-				  "listener %s: %s: %llu more messages discarded", l->config->name,
+			log_event_with(LOG_LEVEL_WARNING, "message-discarded",
+				  LOG_FIELDS(LOG_TEXT("reason", ended_name((enum ended)i)),
+					     LOG_NUMBER("messages", held)), "listener %s: %s: %llu more messages discarded", l->config->name,
 				  ended_name((enum ended)i), (unsigned long long)held);
 	for (i = 0; i < REFUSAL_COUNT; i++)
 		if ((held = damper_sum(&l->refusals[i])) > 0)
-			log_event(LOG_LEVEL_WARNING, "connection-refused",
-				  "listener %s: %s: %llu more connections refused", l->config->name,
+			log_event_with(LOG_LEVEL_WARNING, "connection-refused",
+				  LOG_FIELDS(LOG_TEXT("reason", refusal_name((enum refusal)i)),
+					     LOG_NUMBER("connections", held)), "listener %s: %s: %llu more connections refused", l->config->name,
 				  refusal_name((enum refusal)i), (unsigned long long)held);
 	for (i = 0; i < TLS_FAILURE_COUNT; i++)
 		if ((held = damper_sum(&l->seat->tls_failures[i])) > 0)
-			log_event(LOG_LEVEL_WARNING, "tls-failed", "listener %s: %s: %llu more connections",
+			log_event_with(LOG_LEVEL_WARNING, "tls-failed",
+				  LOG_FIELDS(LOG_TEXT("reason", tls_failures[i]),
+					     LOG_NUMBER("connections", held)), "listener %s: %s: %llu more connections",
 				  l->config->name, tls_failures[i], (unsigned long long)held);
 	if ((held = damper_sum(&l->seat->accept_errors)) > 0)
 		log_event(LOG_LEVEL_WARNING, "accept-failed",

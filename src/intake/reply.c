@@ -159,8 +159,9 @@ settle(struct connection *c, struct batch *batch, struct evbuffer *out)
 		else if (outcome_is_temporary(outcome))
 			failed++;
 		if (outcome != OUTCOME_ACCEPTED)
-			connection_log(LOG_LEVEL_DEBUG, "message-not-accepted", c, "%s",
-				       outcome_name(outcome));
+			connection_log_with(LOG_LEVEL_DEBUG, "message-not-accepted", c,
+					    LOG_FIELDS(LOG_TEXT("reason", outcome_name(outcome))),
+					    "%s", outcome_name(outcome));
 		if (c->state == CONNECTION_DEAD || reply == CONFIG_REPLY_NONE)
 			continue;
 		if (reply == CONFIG_REPLY_RECEIPT)

@@ -519,10 +519,12 @@ void
 socket_say(const struct socket *s, const struct config_listener *listener)
 {
 	if (s->given != -1)
-		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (of the service manager)",
+		log_event_with(LOG_LEVEL_INFO, "listening", LOG_FIELDS(LOG_TEXT("address", s->text)),
+			       "listener %s on %s (of the service manager)",
 			  listener->name, s->text);
 	else
-		log_event(LOG_LEVEL_INFO, "listening", "listener %s on %s (backlog %d)",
+		log_event_with(LOG_LEVEL_INFO, "listening", LOG_FIELDS(LOG_TEXT("address", s->text)),
+			       "listener %s on %s (backlog %d)",
 			  listener->name, s->text, listener->backlog);
 }
 

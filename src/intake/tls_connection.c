@@ -97,7 +97,8 @@ say_failure(struct connection *c, enum tls_failure failure, const char *text)
 
 	counter_add(&l->counters.tls_failed[failure], 1);
 	if (damper_pass(&l->seat->tls_failures[failure], clock_now()))
-		connection_log(LOG_LEVEL_WARNING, "tls-failed", c, "%s: %s", listener_tls_failure(failure),
+		connection_log_with(LOG_LEVEL_WARNING, "tls-failed", c,
+			       LOG_FIELDS(LOG_TEXT("reason", listener_tls_failure(failure))), "%s: %s", listener_tls_failure(failure),
 			       text);
 	else
 		intake_damped(l->intake);

@@ -93,6 +93,7 @@ struct batch {
 	const struct origin *origin;
 	struct chunk *chunk;   /* holds the messages' data; NULL: it follows the batch itself */
 	uint64_t time;         /* when they were complete: microseconds since 1970, UTC */
+	uint64_t since;        /* when the sinks' time began: clock_now */
 	size_t charged;        /* bytes of memory accounted for */
 	uint32_t held;         /* bytes of messages that lie in memory */
 	atomic_uint pending;   /* sinks that have not answered yet */

@@ -3,9 +3,11 @@
  * episodes of trouble that are logged once and not for every message.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/thread.h"
@@ -33,6 +35,7 @@ sink_open(struct sink **opened, struct config *config, const struct config_sink 
 	sink->config_reference = config_ref(config);
 	pthread_mutex_init(&sink->own_trouble.lock, NULL); /* cannot fail with no attributes */
 	sink->trouble = &sink->own_trouble;
+	sink->account = &sink->own_account;
 	code = sink->kind->open(sink);
 	if (code != 0) {
 		pthread_mutex_destroy(&sink->own_trouble.lock);
@@ -90,17 +93,21 @@ sink_close(struct sink *sink)
 void
 sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused)
 {
-	struct sink *sink = delivery->sink;
-	unsigned count = delivery->batch->count;
+	struct account *account = delivery->sink->account;
+	struct batch *batch = delivery->batch;
+	unsigned count = batch->count;
+	uint64_t now = clock_now();
 
 	if (n_failed + n_refused > 0)
-		atomic_store_explicit(&delivery->batch->mixed, true, memory_order_relaxed);
+		atomic_store_explicit(&batch->mixed, true, memory_order_relaxed);
 	if (n_failed > 0)
-		atomic_fetch_add_explicit(&sink->failed, n_failed, memory_order_relaxed);
+		account_add(&account->failed, n_failed);
 	if (n_refused > 0)
-		atomic_fetch_add_explicit(&sink->refused, n_refused, memory_order_relaxed);
-	atomic_fetch_add_explicit(&sink->accepted, count - n_failed - n_refused, memory_order_relaxed);
-	batch_answered(delivery->batch);
+		account_add(&account->refused, n_refused);
+	if (count > n_failed + n_refused)
+		account_add(&account->accepted, count - n_failed - n_refused);
+	account_time(account, count, now > batch->since ? now - batch->since : 0);
+	batch_answered(batch);
 }
 
 void
@@ -129,9 +136,12 @@ sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *
 	begins = !trouble->failing;
 	trouble->failing = true;
 	trouble->failed++;
+	if (begins)
+		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, strerror(error));
 	pthread_mutex_unlock(&trouble->lock);
 	if (begins)
-		log_event(LOG_LEVEL_ERROR, "sink-failing",
+		log_event_with(LOG_LEVEL_ERROR, "sink-failing",
+			  LOG_FIELDS(LOG_TEXT("reason", strerror(error))),
 			  "sink %s: %s: %s; messages are refused until it works again",
 			  sink, what, strerror(error));
 }
@@ -149,9 +159,21 @@ sink_trouble_ends(struct sink_trouble *trouble, const char *sink)
 	}
 	pthread_mutex_unlock(&trouble->lock);
 	if (failed > 0)
-		log_event(LOG_LEVEL_NOTICE, "sink-well",
+		log_event_with(LOG_LEVEL_NOTICE, "sink-well", LOG_FIELDS(LOG_NUMBER("failures", failed)),
 			  "sink %s: works again, after %llu failures", sink,
 			  (unsigned long long)failed);
+}
+
+bool
+sink_trouble_why(struct sink_trouble *trouble, char *why, size_t size)
+{
+	bool failing;
+
+	pthread_mutex_lock(&trouble->lock);
+	failing = trouble->failing;
+	snprintf(why, size, "%s", failing ? trouble->why : "");
+	pthread_mutex_unlock(&trouble->lock);
+	return failing;
 }
 
 bool

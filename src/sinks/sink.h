@@ -19,6 +19,7 @@
 
 #include "config/config.h"
 #include "message/message.h"
+#include "sinks/account.h"
 
 struct sink;
 
@@ -48,6 +49,7 @@ struct sink_trouble {
 	pthread_mutex_t lock;
 	bool failing;
 	uint64_t failed; /* messages since the episode began */
+	char why[160];
 };
 
 struct sink {
@@ -61,7 +63,8 @@ struct sink {
 	void *state;                     /* the kind's own */
 	struct sink_trouble *trouble;    /* its own, or that of a file that it shares */
 	struct sink_trouble own_trouble;
-	_Atomic uint64_t accepted, refused, failed; /* messages */
+	struct account *account; /* that of its name, set before messages come; or its own */
+	struct account own_account;
 };
 
 /* Makes a sink of its configuration and opens it.  0 or an exit code. */
@@ -91,6 +94,9 @@ void sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_
 void sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error);
 void sink_trouble_ends(struct sink_trouble *trouble, const char *sink);
 bool sink_trouble_lasts(struct sink_trouble *trouble);
+
+/* The same, and why (empty: all is well). */
+bool sink_trouble_why(struct sink_trouble *trouble, char *why, size_t size);
 
 /* The same for a sink. */
 void sink_failing(struct sink *sink, const char *what, int error);

@@ -236,6 +236,25 @@ START_TEST(long_lines_are_cut)
 }
 END_TEST
 
+START_TEST(json_fields)
+{
+	char *line;
+
+	open_file_log(true);
+	log_event(LOG_LEVEL_INFO, "test", "sink %s: a \"failure\"", "s1");
+	log_event(LOG_LEVEL_INFO, "test", "worker %u turns", 3u);
+	log_event_with(LOG_LEVEL_INFO, "test",
+		       LOG_FIELDS(LOG_TEXT("reason", "q\"\x01"), LOG_NUMBER("bytes", 18446744073709551615ull)),
+		       "listener %s", "l");
+	line = read_log();
+	ck_assert_ptr_nonnull(strstr(line, "\"event\":\"test\",\"sink\":\"s1\",\"message\":\"sink s1: a \\\"f"));
+	ck_assert_ptr_nonnull(strstr(line, "\"event\":\"test\",\"worker\":3,\"message\":"));
+	ck_assert_ptr_nonnull(strstr(line, "\"listener\":\"l\",\"reason\":\"q\\\"\\\\x01\","
+					   "\"bytes\":18446744073709551615,\"message\":"));
+	free(line);
+}
+END_TEST
+
 /* A parser takes every line of json, cut or not. */
 START_TEST(json_as_a_parser_reads_it)
 {

@@ -142,7 +142,7 @@ START_TEST(stores_more_than_a_group)
 		batch_free(batches[i]);
 	}
 	ck_assert_uint_eq(batches_count(in_spool("new"), NULL), 640 + 900);
-	ck_assert_uint_eq(atomic_load(&b.sink->accepted), 640 + 900);
+	ck_assert_uint_eq(atomic_load(&b.sink->account->accepted), 640 + 900);
 	batches_close(&b);
 }
 END_TEST
@@ -322,7 +322,7 @@ START_TEST(keeps_min_free)
 	ck_assert_int_eq(batches_send(&b, batches_make(&b, 3, "too much")), OUTCOME_STORAGE);
 	ck_assert(!sink_is_ready(b.sink));
 	ck_assert_uint_eq(batches_count(in_spool("new"), NULL), 0);
-	ck_assert_uint_eq(atomic_load(&b.sink->failed), 3);
+	ck_assert_uint_eq(atomic_load(&b.sink->account->failed), 3);
 	batches_close(&b);
 	config.min_free = 1;
 	batches_open(&b, &config);
@@ -388,8 +388,8 @@ START_TEST(fails_one_of_a_group)
 	ck_assert_int_eq(batches_outcome(batch, 0), OUTCOME_ACCEPTED);
 	ck_assert_int_eq(batches_outcome(batch, 1), OUTCOME_STORAGE);
 	ck_assert_int_eq(batches_outcome(batch, 2), OUTCOME_ACCEPTED);
-	ck_assert_uint_eq(atomic_load(&b.sink->accepted), 2);
-	ck_assert_uint_eq(atomic_load(&b.sink->failed), 1);
+	ck_assert_uint_eq(atomic_load(&b.sink->account->accepted), 2);
+	ck_assert_uint_eq(atomic_load(&b.sink->account->failed), 1);
 	batch_free(batch);
 	batches_close(&b);
 }
