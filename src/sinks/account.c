@@ -36,10 +36,14 @@ account_free(struct account *account)
 void
 account_time(struct account *account, uint64_t count, uint64_t microseconds)
 {
-	unsigned i = 0;
+	static _Thread_local unsigned last; /* mostly it is the same one again */
+	unsigned i = last;
 
+	if (i > 0 && microseconds <= account_bounds[i - 1])
+		i = 0;
 	while (i < ACCOUNT_BOUNDS && microseconds > account_bounds[i])
 		i++;
+	last = i;
 	account_add(&account->seconds[i], count);
 	account_add(&account->microseconds, count * microseconds);
 }

@@ -116,14 +116,14 @@ console_run(void *arg)
 			sink_failing(first->sink, "standard output", errno);
 		/* All or none of a group: what of it has reached the reader cannot be
 		 * told apart once a write has failed. */
-		inbox_hold();
+		sink_answers_begin();
 		for (next = first; (delivery = next) != NULL;) {
 			next = delivery->next;
 			sink_answer(delivery, output->error == 0 ? OUTCOME_ACCEPTED
 					      : console->hurried ? OUTCOME_SHUTDOWN
 								 : OUTCOME_UNAVAILABLE);
 		}
-		inbox_release();
+		sink_answers_end();
 	}
 	return NULL;
 }

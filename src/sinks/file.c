@@ -316,13 +316,13 @@ file_run(void *arg)
 				bytes += batch_bytes(end->batch);
 			if (!file->hurried)
 				outcome = file_commit(config, file, first, end);
-			inbox_hold();
+			sink_answers_begin();
 			while ((delivery = first) != end) {
 				first = delivery->next;
 				note_accepted(delivery->batch, outcome);
 				sink_answer(delivery, outcome);
 			}
-			inbox_release();
+			sink_answers_end();
 		}
 		config_unref(reference);
 	}

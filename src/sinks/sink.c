@@ -90,13 +90,29 @@ sink_close(struct sink *sink)
 	memory_free(sink);
 }
 
+static _Thread_local uint64_t answering; /* since; 0: each answer has its own time */
+
+void
+sink_answers_begin(void)
+{
+	answering = clock_now();
+	inbox_hold();
+}
+
+void
+sink_answers_end(void)
+{
+	inbox_release();
+	answering = 0;
+}
+
 void
 sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused)
 {
 	struct account *account = delivery->sink->account;
 	struct batch *batch = delivery->batch;
 	unsigned count = batch->count;
-	uint64_t now = clock_now();
+	uint64_t now = answering != 0 ? answering : clock_now();
 
 	if (n_failed + n_refused > 0)
 		atomic_store_explicit(&batch->mixed, true, memory_order_relaxed);

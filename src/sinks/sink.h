@@ -90,6 +90,11 @@ int sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *)
 void sink_answer(struct delivery *delivery, enum outcome outcome);
 void sink_answer_mixed(struct delivery *delivery, unsigned n_failed, unsigned n_refused);
 
+/* Around answers that are given one after another: one look at the clock for all of them,
+ * and each worker is woken once. */
+void sink_answers_begin(void);
+void sink_answers_end(void);
+
 /* A failure and its end, logged once an episode ("WHAT: strerror(error); what to do"). */
 void sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error);
 void sink_trouble_ends(struct sink_trouble *trouble, const char *sink);

@@ -147,7 +147,7 @@ writer_commit(struct writer *writer)
 	if (group->count > 0 && failed == 0)
 		spool_works(writer);
 	spool_group_clear(group);
-	inbox_hold();
+	sink_answers_begin();
 	for (i = 0; i < writer->n_owners; i++) {
 		struct owner *owner = &writer->owners[i];
 
@@ -156,7 +156,7 @@ writer_commit(struct writer *writer)
 		else
 			writer->owners[rest++] = *owner; /* the last one at most */
 	}
-	inbox_release();
+	sink_answers_end();
 	writer->n_owners = rest;
 }
 
