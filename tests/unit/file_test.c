@@ -142,7 +142,7 @@ START_TEST(cuts_back_what_did_not_fit)
 	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 	ck_assert_int_eq(batches_send(&b, batches_make(&b, 2, large)), OUTCOME_STORAGE);
 	ck_assert(!sink_is_ready(b.sink));
-	ck_assert_uint_eq(atomic_load(&b.sink->failed), 2);
+	ck_assert_uint_eq(account_get(&b.sink->account->failed), 2);
 	expect("log", "good 0\ngood 1\n");
 	ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &before), 0);
 	batches_wait_ready(&b, true); /* nobody sends */
