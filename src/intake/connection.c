@@ -303,7 +303,7 @@ connection_advance(struct connection *c)
 bool
 connection_in_progress(const struct connection *c)
 {
-	return c->framing.open || c->body != NULL;
+	return c->framing.open || c->body != NULL || (c->tls && tls_connection_within(c));
 }
 
 /* Reading and framing are over. */

@@ -69,6 +69,7 @@ struct connection {
 	uint64_t begun;        /* when the message in progress began; 0: none */
 	uint64_t paused_since; /* 0: reading */
 	uint64_t bytes;
+	uint64_t raw; /* bytes of TLS records, when timeouts looked last */
 	uint64_t messages;
 	uint32_t in_flight;     /* messages that the sinks have ... */
 	uint32_t held;          /* ... and bytes of them in memory */

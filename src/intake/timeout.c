@@ -149,7 +149,11 @@ look_while_open(struct connection *c, uint64_t now)
 
 	if (c->paused_since == 0 && c->begun != 0) {
 		if (config->quiet_timeout != 0 && now >= c->heard + config->quiet_timeout) {
-			feed_quiet(c);
+			if (c->tls && tls_connection_within(c))
+				connection_fail(c, ENDED_TIMEOUT,
+						"nothing received for quiet_timeout, within a record");
+			else
+				feed_quiet(c);
 			return;
 		}
 		if (config->message_timeout != 0 && now >= c->begun + config->message_timeout) {
@@ -201,6 +205,8 @@ timeout_on_deadline(struct deadline *deadline)
 		}
 		if (c->state != CONNECTION_OPEN)
 			return;
+		if (c->tls && c->paused_since == 0 && tls_connection_moves(c))
+			c->heard = now;
 		look_while_open(c, now);
 		break;
 	case CONNECTION_ENDING:

@@ -293,13 +293,32 @@ tls_connection_take(struct connection *c, void *bytes, size_t room)
 }
 
 bool
+tls_connection_within(const struct connection *c)
+{
+	SSL *ssl = session(c);
+
+	/* Its head and no more is told by the state alone. */
+	return !c->fin && (SSL_has_pending(ssl) == 1 || strcmp(SSL_rstate_string(ssl), "RB") == 0);
+}
+
+bool
+tls_connection_moves(struct connection *c)
+{
+	uint64_t raw = BIO_number_read(SSL_get_rbio(session(c)));
+	bool more = raw != c->raw;
+
+	c->raw = raw;
+	return more && tls_connection_within(c);
+}
+
+bool
 tls_connection_unread(struct connection *c)
 {
 	SSL *ssl = session(c);
 	char byte;
 	int n;
 
-	if (tls_connection_has(c))
+	if (tls_connection_has(c) || tls_connection_within(c))
 		return true;
 	/* At the end of the file OpenSSL would be of no more use, not even for our
 	 * close_notify: it only gets to see what is there. */
@@ -309,7 +328,7 @@ tls_connection_unread(struct connection *c)
 	if (n <= 0 && SSL_get_error(ssl, n) == SSL_ERROR_ZERO_RETURN)
 		c->fin = true;
 	ERR_clear_error();
-	return n > 0;
+	return n > 0 || tls_connection_within(c);
 }
 
 enum tls_goodbye

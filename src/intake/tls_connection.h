@@ -43,7 +43,14 @@ size_t tls_connection_take(struct connection *connection, void *bytes, size_t ro
 /* Whether there are any to take. */
 bool tls_connection_has(const struct connection *connection);
 
-/* The same, with a look at what has come meanwhile. */
+/* Whether part of a record has come, and of a message, for all that anybody can tell. */
+bool tls_connection_within(const struct connection *connection);
+
+/* Whether more of that has come since it was asked last: nothing else tells of bytes that
+ * cannot be decrypted yet. */
+bool tls_connection_moves(struct connection *connection);
+
+/* Whether there is any of this, with a look at what has come meanwhile. */
 bool tls_connection_unread(struct connection *connection);
 
 /* Sends our close_notify, once: the client may believe that all was accepted. */
@@ -100,6 +107,20 @@ tls_connection_take(struct connection *connection, void *bytes, size_t room)
 
 static inline bool
 tls_connection_has(const struct connection *connection)
+{
+	(void)connection;
+	return false;
+}
+
+static inline bool
+tls_connection_within(const struct connection *connection)
+{
+	(void)connection;
+	return false;
+}
+
+static inline bool
+tls_connection_moves(struct connection *connection)
 {
 	(void)connection;
 	return false;

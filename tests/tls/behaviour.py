@@ -142,6 +142,46 @@ def deadline(tap, scratch):
     daemon.end(tap, "deadline")
 
 
+def within_record(tap, scratch):
+    """A record of which a part has come is part of a message: its sender does not see an
+    orderly close, and silence does not end the message before it."""
+    config = without_receipts(peer.CONFIG)
+    more = peer.SPOOL + 'deliver = "s"; listeners = {{ idle = {{ idle_timeout = "400ms"; }};' \
+        'quiet = {{ quiet_timeout = "800ms"; }}; }};'
+    daemon = peer.Daemon(scratch, more, config)
+    for version in peer.VERSIONS:
+        for cut in (3, 5, 4000):
+            client = peer.Peer(daemon.ports["idle"], peer.context(version))
+            client.put(SECRET[:10000])
+            client.socket.sendall(client.taken()[:cut])
+            data, end = client.receive()
+            tap.result((data, end) == (b"", "reset"),
+                       "%s: %d bytes of a record, then silence: %s" % (version, cut, end))
+        client = peer.Peer(daemon.ports["quiet"], peer.context(version))
+        client.put(SECRET[:8000])
+        client.send()
+        client.put(SECRET[8000:16000])
+        record = client.taken()
+        for at in range(0, len(record), 1000):
+            time.sleep(0.2)
+            client.socket.sendall(record[at:at + 1000])
+        _, end = client.receive()
+        contents = list(peer.delivered(scratch).values())
+        tap.result(end == "orderly" and contents and set(contents) == {SECRET[:16000]},
+                   "%s: a slow record is waited for (%s)" % (version, [len(one) for one in contents]))
+        before = len(contents)
+        client = peer.Peer(daemon.ports["quiet"], peer.context(version))
+        client.put(SECRET[:8000])
+        client.send()
+        client.put(SECRET[8000:16000])
+        client.socket.sendall(client.taken()[:5000])
+        _, end = client.receive()
+        tap.result(end == "reset" and len(peer.delivered(scratch)) == before,
+                   "%s: one that never becomes whole ends nothing" % version)
+    daemon.wait_log(" message-discarded .*: timeout: ", 1)
+    daemon.end(tap, "within a record")
+
+
 def plain_text(tap, scratch):
     daemon = start(scratch)
     for text in (b"GET / HTTP/1.0\r\n\r\n", b"This is a test<EOF>", b"\n"):
@@ -451,8 +491,8 @@ def idle_cost(tap, scratch):
         daemon.end(tap, "idle cost")
 
 
-TESTS = (foreign_clients, renegotiation, deadline, plain_text, write_only, echo, one_in_flight,
-         outcomes, client_certificates, limits, versions, dropped, paused, idle_cost)
+TESTS = (foreign_clients, renegotiation, deadline, within_record, plain_text, write_only, echo,
+         one_in_flight, outcomes, client_certificates, limits, versions, dropped, paused, idle_cost)
 
 
 def main():
