@@ -56,6 +56,26 @@ connection_say(enum log_level level, const char *event, const struct connection 
 	log_connection(level, event, &subject, "%s", message);
 }
 
+/* Apart, so that those who do not log have no room for it on their stack. */
+static void __attribute__((noinline, cold))
+say_state(const struct connection *c)
+{
+	const char *state = state_names[c->state];
+
+	connection_say(LOG_LEVEL_DEBUG, "connection-state", c, LOG_FIELDS(LOG_TEXT("state", state)), "%s", state);
+}
+
+static void __attribute__((noinline, cold))
+say_closed(const struct connection *c, bool reset)
+{
+	unsigned long long bytes = c->bytes, messages = c->messages;
+
+	connection_say(LOG_LEVEL_DEBUG, "connection-closed", c,
+		       LOG_FIELDS(LOG_TEXT("close", reset ? "reset" : "fin"), LOG_NUMBER("bytes", bytes),
+				  LOG_NUMBER("messages", messages)),
+		       "%s after %llu bytes, %llu messages", reset ? "reset" : "closed", bytes, messages);
+}
+
 /* States only move forward; anything else is a bug. */
 void
 connection_enter(struct connection *c, enum connection_state state)
@@ -68,8 +88,8 @@ connection_enter(struct connection *c, enum connection_state state)
 #endif
 	}
 	c->state = (uint8_t)state;
-	connection_log_with(LOG_LEVEL_DEBUG, "connection-state", c,
-			    LOG_FIELDS(LOG_TEXT("state", state_names[state])), "%s", state_names[state]);
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		say_state(c);
 }
 
 /* The network side ends: with a FIN, or with a reset. */
@@ -114,11 +134,8 @@ leave(struct connection *c, bool reset)
 	c->body = NULL;
 	counter_subtract(&l->counters.connections_active, 1);
 	listener_released(l, unnamed ? NULL : &c->origin.peer);
-	connection_log_with(LOG_LEVEL_DEBUG, "connection-closed", c,
-		       LOG_FIELDS(LOG_TEXT("close", reset ? "reset" : "fin"),
-				  LOG_NUMBER("bytes", c->bytes), LOG_NUMBER("messages", c->messages)),
-		       "%s after %llu bytes, %llu messages", reset ? "reset" : "closed",
-		       (unsigned long long)c->bytes, (unsigned long long)c->messages);
+	if (log_enabled(LOG_LEVEL_DEBUG))
+		say_closed(c, reset);
 	if (c->flight == NULL)
 		intake_bury(intake, c);
 }
@@ -345,10 +362,9 @@ discard(struct connection *c, enum ended reason, const char *why)
 	counter_add(&l->counters.discarded[reason], 1);
 	if (damper_pass(&l->dampers[reason], clock_now()))
 		connection_log_with(LOG_LEVEL_WARNING, "message-discarded", c,
-			       LOG_FIELDS(LOG_TEXT("reason", ended_name(reason)),
-					  LOG_NUMBER("bytes", size)), "%s: %s; %llu bytes of it %s",
-			       ended_name(reason), why, (unsigned long long)size,
-			       aside ? "put aside" : "discarded");
+				    LOG_FIELDS(LOG_TEXT("reason", ended_name(reason)), LOG_NUMBER("bytes", size)),
+				    "%s: %s; %llu bytes of it %s", ended_name(reason), why,
+				    (unsigned long long)size, aside ? "put aside" : "discarded");
 	else
 		intake_damped(l->intake);
 	if (aside)

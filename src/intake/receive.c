@@ -222,7 +222,8 @@ read_once(struct connection *c, struct feed_tail *tail, size_t room, size_t *len
 	if (c->pace != NULL)
 		pace_spend(c->pace, *len);
 	if (*len > 0) {
-		c->heard = clock_now();
+		if (c->bytes > 0 || c->bev != NULL) /* else it was accepted just now */
+			c->heard = clock_now();
 		c->bytes += *len;
 		counter_add(&l->counters.bytes, *len);
 	}

@@ -136,6 +136,14 @@ send_replies(struct connection *c, struct evbuffer *out)
 	timeout_schedule(c);
 }
 
+static void __attribute__((noinline, cold))
+say_outcome(const struct connection *c, enum outcome outcome)
+{
+	connection_log_with(LOG_LEVEL_DEBUG, "message-not-accepted", c,
+			    LOG_FIELDS(LOG_TEXT("reason", outcome_name(outcome))), "%s",
+			    outcome_name(outcome));
+}
+
 /* Counts a batch's outcomes and puts its replies together.  -1: no memory. */
 static int
 settle(struct connection *c, struct batch *batch, struct evbuffer *out)
@@ -159,9 +167,7 @@ settle(struct connection *c, struct batch *batch, struct evbuffer *out)
 		else if (outcome_is_temporary(outcome))
 			failed++;
 		if (outcome != OUTCOME_ACCEPTED)
-			connection_log_with(LOG_LEVEL_DEBUG, "message-not-accepted", c,
-					    LOG_FIELDS(LOG_TEXT("reason", outcome_name(outcome))),
-					    "%s", outcome_name(outcome));
+			say_outcome(c, outcome);
 		if (c->state == CONNECTION_DEAD || reply == CONFIG_REPLY_NONE)
 			continue;
 		if (reply == CONFIG_REPLY_RECEIPT)
