@@ -39,7 +39,7 @@ texts() {
 	find configure.ac Makefile.am ./*.md m4/cistern.m4 etc man .github .clang-format \
 		.editorconfig debian/README.Debian debian/changelog debian/cistern.conf \
 		debian/control debian/copyright debian/rules debian/source debian/tests \
-		debian/upstream -type f 2>/dev/null
+		-type f 2>/dev/null
 	find examples tests -name corpus -prune -o -name '*.py' -print
 }
 
