@@ -7,7 +7,6 @@
  */
 #include <errno.h>
 #include <linux/sockios.h>
-#include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -38,23 +37,6 @@ static const char *const state_names[] = {
 	[CONNECTION_LINGERING] = "lingering",
 	[CONNECTION_DEAD] = "dead",
 };
-
-void
-connection_say(enum log_level level, const char *event, const struct connection *c,
-	       const struct log_field *fields, const char *format, ...)
-{
-	char peer[NET_TEXT_LEN], message[512];
-	struct log_subject subject = {
-		.connection = c->origin.connection, .listener = c->origin.listener, .peer = peer,
-		.fields = fields};
-	va_list args;
-
-	va_start(args, format);
-	vsnprintf(message, sizeof(message), format, args);
-	va_end(args);
-	net_address_text(&c->origin.peer, peer);
-	log_connection(level, event, &subject, "%s", message);
-}
 
 /* Apart, so that those who do not log have no room for it on their stack. */
 static void __attribute__((noinline, cold))
