@@ -272,7 +272,7 @@ void
 client_wait_unread(int fd, size_t most)
 {
 	double deadline = harness_now() + HARNESS_DEADLINE;
-	struct sockaddr_in ours;
+	struct sockaddr_in ours = { 0 };
 	socklen_t len = sizeof ours;
 	int unsent;
 	long unread;
@@ -280,7 +280,8 @@ client_wait_unread(int fd, size_t most)
 	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&ours, &len), 0);
 	for (;;) {
 		ck_assert_int_eq(ioctl(fd, SIOCOUTQ, &unsent), 0);
-		unread = peer_queue(&ours);
+		/* Of a local socket what is unread counts as unsent. */
+		unread = ours.sin_family == AF_UNIX ? 0 : peer_queue(&ours);
 		if (unsent == 0 && unread >= 0 && (size_t)unread <= most)
 			return;
 		ck_assert_msg(harness_now() < deadline, "%d bytes unsent, %ld unread", unsent,
