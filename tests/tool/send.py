@@ -149,7 +149,9 @@ def check_rejected_is_65_and_the_rest_is_sent(daemon, directory):
 
 def check_a_reset_is_75(daemon, directory):
     done = send(daemon.at("small_eof"), write(directory, "large", b"x" * 5000000))
-    return (done.code != 75 or daemon.take() or "reset" not in done.err) and repr(done)
+    # The daemon lingers before it resets, so its end of the stream may be seen first.
+    said = "reset" in done.err or "closed before all was sent" in done.err
+    return (done.code != 75 or daemon.take() or not said) and repr(done)
 
 
 def check_as_many_connections_as_the_listener_wants(daemon, directory):
