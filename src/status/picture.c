@@ -44,14 +44,15 @@ static void
 take_sink(struct picture_sink *to, const struct reign *reign, const struct account *account)
 {
 	struct sink *sink = find_open(reign, account);
-	/* What is answered is read first, so that it is never more than what was given. */
-	uint64_t answered = account_get(&account->accepted) + account_get(&account->refused) +
-			    account_get(&account->failed);
+	/* What is answered is read first, so that it is no more than what was given. */
+	uint64_t answered = atomic_load_explicit(&account->accepted, memory_order_acquire) +
+			    atomic_load_explicit(&account->refused, memory_order_acquire) +
+			    atomic_load_explicit(&account->failed, memory_order_acquire);
+	uint64_t given = account_get(&account->given);
 
-	atomic_thread_fence(memory_order_acquire);
 	to->name = account->name;
 	to->account = account;
-	to->waiting = account_get(&account->given) - answered;
+	to->waiting = given > answered ? given - answered : 0;
 	if (sink == NULL)
 		return;
 	to->type = sink->kind->name;
