@@ -381,6 +381,12 @@ def main():
     if program() is None:
         print("1..0 # SKIP there is no cisternd")
         return 0
+    with open(program(), "rb") as file:
+        if b"__tsan_init" in file.read():
+            # libevent is not instrumented: a descriptor's number that one thread closes and
+            # the kernel gives to another one looks like a race on the descriptor.
+            print("1..0 # SKIP ThreadSanitizer takes descriptors' numbers for shared memory here")
+            return 0
     for test in (figures, hostile, readiness, page):
         with Scratch() as scratch:
             test(tap, scratch)
