@@ -26,7 +26,16 @@ spill_directory = "%(scratch)s"; deliver = "c"; %(more)s
 sinks = { c = { type = "command"; run_as_root = true; argv = [ %(argv)s ]; %(sink)s }; };
 """
 MESSAGES = int(os.environ.get("COMMAND_MESSAGES", "500"))
-SANITIZED = "sanitize" in os.environ.get("CFLAGS", "")
+
+
+def is_sanitized():
+    """Whether the daemon was built with a sanitizer, by what it is linked to."""
+    with open(program(), "rb") as file:
+        built = file.read()
+    return b"__tsan_init" in built or b"__asan_init" in built
+
+
+SANITIZED = program() is not None and is_sanitized()
 
 # What the program sees, as JSON into the file that it is given.
 PROBE = r"""
