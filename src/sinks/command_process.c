@@ -34,6 +34,7 @@
 #include "base/privileges.h"
 #include "config/config.h"
 #include "message/body.h"
+#include "message/facts.h"
 #include "sinks/command.h"
 
 #ifndef MFD_NOEXEC_SEAL
@@ -209,13 +210,18 @@ struct environment {
 	char *subject;
 };
 
+/* CISTERN_ID=... and so on. */
 static void
-put(struct environment *environment, const char *name, const char *value)
+put(struct environment *environment, enum fact fact, const char *value)
 {
 	char *at = environment->text + environment->used;
 	size_t room = sizeof(environment->text) - environment->used;
-	int len = snprintf(at, room, "%s=%s", name, value);
+	int len = snprintf(at, room, "CISTERN_%s=%s", fact_name(fact), value);
+	char *c;
 
+	for (c = at; *c != '\0' && *c != '='; c++)
+		if (*c >= 'a' && *c <= 'z')
+			*c = (char)(*c - 'a' + 'A');
 	environment->items[environment->count++] = at;
 	environment->used += (size_t)len < room ? (size_t)len + 1 : room;
 }
@@ -224,34 +230,27 @@ static int
 fill(struct environment *environment, const struct command_setup *setup, const struct batch *batch,
      const struct command_process *process)
 {
-	const struct origin *origin = batch->origin;
-	char text[NET_TEXT_LEN], number[24], when[CLOCK_TEXT_LEN + 1];
+	struct facts facts;
+	enum fact fact;
+	const char *subject;
 	size_t len;
 
 	*environment = (struct environment){.items = {path_variable, language_variable,
 						      setup->home}, .count = 3};
-	put(environment, "CISTERN_ID", process->label.id);
-	put(environment, "CISTERN_LISTENER", origin->listener);
-	net_address_text(&origin->peer, text);
-	put(environment, "CISTERN_PEER", text);
-	if (origin->local != NULL) {
-		net_address_text(origin->local, text);
-		put(environment, "CISTERN_LOCAL", text);
-	}
-	clock_rfc3339(batch->time, when);
-	put(environment, "CISTERN_TIME", when);
-	snprintf(number, sizeof(number), "%llu", (unsigned long long)process->message->size);
-	put(environment, "CISTERN_SIZE", number);
-	put(environment, "CISTERN_ENDED", ended_name(process->message->ended));
-	if (origin->tls_subject == NULL)
+	facts_set(&facts, batch, process->message);
+	for (fact = 0; fact < FACT_TLS_SUBJECT; fact++)
+		if (facts.value[fact] != NULL)
+			put(environment, fact, facts.value[fact]);
+	subject = facts.value[FACT_TLS_SUBJECT];
+	if (subject == NULL)
 		return 0;
-	len = strlen(origin->tls_subject) + sizeof("CISTERN_TLS_SUBJECT=");
+	len = strlen(subject) + sizeof("CISTERN_TLS_SUBJECT=");
 	environment->subject = memory_alloc(len);
 	if (environment->subject == NULL) {
 		errno = ENOMEM;
 		return -1;
 	}
-	snprintf(environment->subject, len, "CISTERN_TLS_SUBJECT=%s", origin->tls_subject);
+	snprintf(environment->subject, len, "CISTERN_TLS_SUBJECT=%s", subject);
 	environment->items[environment->count++] = environment->subject;
 	return 0;
 }

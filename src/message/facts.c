@@ -1,0 +1,40 @@
+/*
+ * facts: see facts.h.
+ */
+#include "message/facts.h"
+
+#include <stdio.h>
+
+static const char *const names[FACT_COUNT] = {
+	[FACT_ID] = "id",       [FACT_LISTENER] = "listener",
+	[FACT_PEER] = "peer",   [FACT_LOCAL] = "local",
+	[FACT_TIME] = "time",   [FACT_SIZE] = "size",
+	[FACT_ENDED] = "ended", [FACT_TLS_SUBJECT] = "tls_subject",
+};
+
+const char *
+fact_name(enum fact fact)
+{
+	return names[fact];
+}
+
+void
+facts_set(struct facts *facts, const struct batch *batch, const struct message *message)
+{
+	const struct origin *origin = batch->origin;
+
+	id_text(&message->id, facts->id);
+	net_address_text(&origin->peer, facts->peer);
+	if (origin->local != NULL)
+		net_address_text(origin->local, facts->local);
+	clock_rfc3339(batch->time, facts->time);
+	snprintf(facts->size, sizeof(facts->size), "%llu", (unsigned long long)message->size);
+	facts->value[FACT_ID] = facts->id;
+	facts->value[FACT_LISTENER] = origin->listener;
+	facts->value[FACT_PEER] = facts->peer;
+	facts->value[FACT_LOCAL] = origin->local != NULL ? facts->local : NULL;
+	facts->value[FACT_TIME] = facts->time;
+	facts->value[FACT_SIZE] = facts->size;
+	facts->value[FACT_ENDED] = ended_name(message->ended);
+	facts->value[FACT_TLS_SUBJECT] = origin->tls_subject;
+}
