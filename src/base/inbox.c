@@ -29,7 +29,8 @@ inbox_on_wake(evutil_socket_t fd, short what, void *arg)
 
 	(void)what;
 	/* Empties the eventfd; EAGAIN only means that it was empty already. */
-	if (read(fd, &count, sizeof(count)) == -1 && errno != EAGAIN && errno != EINTR)
+	if (!inbox->edge && read(fd, &count, sizeof(count)) == -1 && errno != EAGAIN &&
+	    errno != EINTR)
 		return;
 	inbox_run(inbox);
 }
@@ -41,7 +42,11 @@ inbox_open(struct inbox *inbox, struct event_base *base)
 	inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (inbox->fd == -1)
 		return -1;
-	inbox->event = event_new(base, inbox->fd, EV_READ | EV_PERSIST, inbox_on_wake, inbox);
+	/* Every write is an edge, so nothing needs to be read: one call less a wake-up. */
+	inbox->edge = (event_base_get_features(base) & EV_FEATURE_ET) != 0;
+	inbox->event = event_new(base, inbox->fd,
+				 (short)(EV_READ | EV_PERSIST | (inbox->edge ? EV_ET : 0)),
+				 inbox_on_wake, inbox);
 	if (inbox->event == NULL || event_add(inbox->event, NULL) == -1) {
 		inbox_close(inbox);
 		errno = ENOMEM;
@@ -66,7 +71,8 @@ inbox_wake(int fd)
 {
 	static const uint64_t one = 1;
 
-	/* EAGAIN cannot be: the counter would have to be at 2^64 - 2. */
+	/* EAGAIN cannot be: the counter, which nobody takes back, would have to be at
+	 * 2^64 - 2. */
 	while (write(fd, &one, sizeof(one)) == -1 && errno == EINTR)
 		;
 }

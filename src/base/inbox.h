@@ -9,6 +9,7 @@
 #define BASE_INBOX_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 
 struct event;
 struct event_base;
@@ -21,6 +22,7 @@ struct inbox_item {
 struct inbox {
 	_Atomic(struct inbox_item *) top;
 	int fd;
+	bool edge; /* epoll tells of each wake-up once, however many are unread */
 	struct event *event;
 };
 

@@ -215,6 +215,17 @@ wait_events(struct epoll_event *events)
 	return 0;
 }
 
+/* Connects and sends at once, as a program does whose connect(2) and write(2) wait: on
+ * loopback the connection stands by then.  Else the next event goes on. */
+static bool
+begin_sending(struct client *client)
+{
+	client->left = options.size;
+	client->at = 0;
+	begin(client);
+	return send_to_the_end(client);
+}
+
 /* ------------------------------------------------------------------- modes */
 
 static void
@@ -255,10 +266,9 @@ run_short(struct client *clients)
 	int n;
 
 	make_block(options.size);
-	for (i = 0; i < options.connections && started < options.messages; i++, started++) {
-		clients[i].left = options.size;
-		begin(&clients[i]);
-	}
+	for (i = 0; i < options.connections && started < options.messages; i++, started++)
+		if (!begin_sending(&clients[i]))
+			bench_fail("send");
 	while (answered + failed < options.messages) {
 		for (n = wait_events(events); n > 0; n--) {
 			struct client *client = events[n - 1].data.ptr;
@@ -269,19 +279,17 @@ run_short(struct client *clients)
 				closed = -1;
 			else if ((events[n - 1].events & ~(uint32_t)EPOLLOUT) != 0)
 				closed = read_close(client);
-			if (closed == 0)
-				continue;
-			if (closed == 1)
-				answered++;
-			else
-				failed++;
-			end(client);
-			if (started == options.messages)
-				continue;
-			started++;
-			client->left = options.size;
-			client->at = 0;
-			begin(client);
+			while (closed != 0) {
+				if (closed == 1)
+					answered++;
+				else
+					failed++;
+				end(client);
+				if (started == options.messages)
+					break;
+				started++;
+				closed = begin_sending(client) ? 0 : -1;
+			}
 		}
 	}
 }

@@ -2,6 +2,7 @@
  * receive: what clients do on a connection, well or badly, and that only whole
  * messages come out, byte for byte (framing eof).
  */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -342,6 +343,59 @@ START_TEST(resets)
 }
 END_TEST
 
+/* Bytes, then a reset, both before the first read: the reset is reported first, and
+ * what came before it is still put aside. */
+START_TEST(reset_before_accept)
+{
+	struct daemon *daemon = daemon_start(RAW "incomplete = \"console\";");
+	char *output;
+	int fd;
+
+	daemon_signal(daemon, SIGSTOP);
+	fd = client_connect(daemon_address(daemon, "main"));
+	client_send_text(fd, "half");
+	client_reset(fd);
+	daemon_signal(daemon, SIGCONT);
+	output = daemon_wait_output(daemon, strlen("half"));
+	ck_assert_str_eq(output, "half");
+	free(output);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	ck_assert_uint_eq(daemon->account.accepted, 0);
+	ck_assert_uint_eq(daemon->account.discarded, 1);
+	ck_assert_uint_eq(daemon_count_log(daemon, "message-discarded", "reset"), 1);
+	daemon_end(daemon);
+}
+END_TEST
+
+/* A message past half of the buffer, and one that fills it, in one go. */
+START_TEST(around_the_buffer)
+{
+	const size_t sizes[] = {127, 128, 129, 254, 255, 256, 257, 511, 512, 513};
+	struct daemon *daemon = daemon_start(RAW "buffer_size = 256;");
+	unsigned char bytes[1024];
+	char *output;
+	size_t i, total = 0;
+
+	for (i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (unsigned char)(i * 7 + i / 256);
+	for (i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+		int fd;
+
+		daemon_signal(daemon, SIGSTOP);
+		fd = client_connect(daemon_address(daemon, "main"));
+		client_send(fd, bytes, sizes[i]);
+		client_finish(fd);
+		daemon_signal(daemon, SIGCONT);
+		client_expect(fd, "", CLIENT_FIN);
+		output = daemon_wait_output(daemon, total + sizes[i]);
+		ck_assert_mem_eq(output + total, bytes, sizes[i]);
+		free(output);
+		total += sizes[i];
+	}
+	daemon_end(daemon);
+}
+END_TEST
+
 START_TEST(empty_connections)
 {
 	struct daemon *daemon = daemon_start(RAW "reply = \"receipt\";");
@@ -372,7 +426,8 @@ main(int argc, char **argv)
 		{ byte_at_a_time, 30 },	       { every_byte_value, 30 },
 		{ every_byte_value_json, 30 }, { largest_message, 60 },
 		{ too_large_message, 60 },     { half_open, 30 },
-		{ resets, 60 },		       { empty_connections, 30 },
+		{ resets, 60 },		       { reset_before_accept, 30 },
+		{ around_the_buffer, 30 },     { empty_connections, 30 },
 	};
 
 	return harness_run("receive", tests, sizeof tests / sizeof tests[0], argc, argv);
