@@ -22,8 +22,8 @@ processors() {
 # Those of the named Debian packages that are not installed.
 packages_missing() {
 	for package in "$@"; do
-		case $(dpkg-query -W -f='${db:Status-Status} ' "$package" 2>/dev/null) in
-		*installed' '*) ;;
+		case $(dpkg-query -W -f=' ${db:Status-Status} ' "$package" 2>/dev/null) in
+		*' installed '*) ;;
 		*) printf '%s ' "$package" ;;
 		esac
 	done

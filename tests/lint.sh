@@ -137,4 +137,23 @@ else
 	skip 'shellcheck' 'shellcheck is not installed'
 fi
 
+# dpkg has a line, "not-installed", for every name that another package suggests.
+bin=$(mktemp -d "${TMPDIR:-/tmp}/cistern-lint.XXXXXX") || exit 1
+trap 'rm -rf "$bin"' EXIT
+cat >"$bin/dpkg-query" <<'END'
+#!/bin/sh
+case $3 in
+present) status=installed ;;
+named) status=not-installed ;;
+left) status=config-files ;;
+*) exit 1 ;;
+esac
+echo "$2" | sed "s/\${db:Status-Status}/$status/g"
+END
+chmod 755 "$bin/dpkg-query"
+missing=$(PATH=$bin:$PATH sh -c 'me=lint top=.; . script/common.sh
+	packages_missing present named left unknown')
+result 'script/common.sh: what dpkg only knows by name is missing' \
+	"$([ "$missing" = 'named left unknown ' ] || echo "missing: $missing")"
+
 echo "1..$number"

@@ -5,6 +5,12 @@
  * bufferevent that is ours, too: bufferevent_free takes its callbacks away, which is seen
  * by a look at all of them once a second and before another one is accepted.  A
  * connection is ended by shutting its socket down, which evhttp finds out by itself.
+ *
+ * evhttp 2.1.12 closes the descriptor while the bufferevent's events are still in the
+ * base.  Without our reference they would go at once; with it whoever was given the number
+ * next (a listener of a reload) would never hear of anything, as libevent took the number
+ * for one that it watches already.  So the bufferevent owns the descriptor, and closes it
+ * when its events have gone; until then it may take in READ bytes, and no more.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,6 +42,7 @@
 #define BACKLOG 1024
 #define NEWCOMER 100000 /* microseconds that nobody is sent away in */
 #define HEADERS 8192    /* bytes of a request */
+#define READ 16384      /* bytes that lie unread at the most; evhttp has to see that there are too many */
 #define SILENCE 5       /* seconds */
 #define ASK 5000000     /* microseconds for a request, whole ... */
 #define ANSWER 30000000 /* ... and for its answer to be taken */
@@ -75,7 +82,7 @@ http_listen(struct http *http, bool on)
 			  : evconnlistener_disable(http->listeners[i]));
 }
 
-/* Whether evhttp has freed its connection, and closed the descriptor. */
+/* Whether evhttp has freed its connection.  The descriptor is open until our reference goes. */
 static bool
 is_gone(const struct peer *peer)
 {
@@ -166,11 +173,12 @@ http_on_accept(struct event_base *base, void *arg)
 
 	if (peer == NULL)
 		return NULL;
-	peer->bev = bufferevent_socket_new(base, -1, 0);
+	peer->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 	if (peer->bev == NULL) {
 		free(peer);
 		return NULL;
 	}
+	bufferevent_setwatermark(peer->bev, EV_READ, 0, READ);
 	bufferevent_incref(peer->bev); /* ours, so that it can be looked at until the end */
 	if (last != NULL)
 		last->fresh = false; /* evhttp has seen to it before it accepts another one */
