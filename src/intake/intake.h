@@ -62,6 +62,7 @@ struct intake {
 	struct event *hand_over;  /* when what the loop has found ready is seen to */
 	struct evbuffer *replies; /* being written */
 	struct listener *listeners; /* of all configurations */
+	struct reads *reads;        /* what they read into, by size */
 	struct connection *connections;
 	size_t n_connections;
 	struct connection *buried; /* closed, to be freed when the loop comes round */

@@ -253,16 +253,6 @@ listener_on_place(struct inbox_item *item)
 }
 
 static void
-leave_landing(struct listener *l)
-{
-	if (l->landing == NULL)
-		return;
-	memory_charge(memory_size(l->landing));
-	chunk_unref(l->landing);
-	l->landing = NULL;
-}
-
-static void
 retire(struct listener *l)
 {
 	listener_sum_up(l);
@@ -309,11 +299,11 @@ listener_open(struct listener *l, struct intake *intake, struct listener_group *
 	}
 	l->dampers = l->seat->dampers;
 	l->refusals = l->seat->refusals;
-	chunk_pool_init(&l->pool, chunk_size((size_t)group->config->buffer_size));
+	l->reads = reads_new((size_t)group->config->buffer_size);
 	l->retry = evtimer_new(base, listener_on_retry, l);
 	l->leave = evtimer_new(base, listener_on_leave, l);
 	l->sockets = calloc(group->sockets.count, sizeof(struct socket *));
-	if (l->retry == NULL || l->leave == NULL || l->sockets == NULL)
+	if (l->reads == NULL || l->retry == NULL || l->leave == NULL || l->sockets == NULL)
 		return -1;
 	for (i = 0; i < group->sockets.count; i++) {
 		struct socket *s = group->sockets.items[i];
@@ -368,6 +358,7 @@ listener_take(struct listener *l)
 	size_t i;
 
 	l->seat->listener = l;
+	l->reads = reads_share(&l->intake->reads, l->reads);
 	l->next = l->intake->listeners;
 	l->previous = &l->intake->listeners;
 	if (l->next != NULL)
@@ -398,9 +389,8 @@ listener_leave(struct listener *l)
 		limits_take_anyway(l->group->limits);
 		unpark(l);
 	}
-	/* What it keeps for reading is needed for its connections only, and then comes back. */
-	leave_landing(l);
-	chunk_pool_clear(&l->pool);
+	/* What is kept for reading in pieces of its size may be needed by nobody else. */
+	reads_rest(l->reads);
 	l->patience = LEAVE_TRIES;
 	if (l->n_sockets > 0)
 		event_add(l->leave, &leave_after);
@@ -456,31 +446,9 @@ listener_close(struct listener *l)
 	free(l->sockets);
 	l->sockets = NULL;
 	l->n_sockets = 0;
-	leave_landing(l);
-	chunk_pool_clear(&l->pool);
-}
-
-struct chunk *
-listener_landing(struct listener *l, const void *bytes, size_t len)
-{
-	struct chunk *fresh;
-
-	if (l->landing == NULL || l->landing->references > 1) {
-		fresh = chunk_get(&l->pool);
-		if (fresh == NULL)
-			return NULL;
-		/* The chunk that waits for the next read is a fixed cost, and not charged;
-		 * it is once only others hold it. */
-		memory_release(memory_size(fresh));
-		if (len > 0)
-			memcpy(fresh->data, bytes, len);
-		leave_landing(l);
-		l->landing = fresh;
-	} else if (len > 0) {
-		memmove(l->landing->data, bytes, len);
-	}
-	l->landed = len;
-	return l->landing;
+	if (l->reads != NULL)
+		reads_leave(&l->intake->reads, l->reads);
+	l->reads = NULL;
 }
 
 void

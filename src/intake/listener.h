@@ -2,7 +2,7 @@
  * listener: accepts connections for one `listeners` entry of the configuration.
  *
  * A listener_group is the entry, shared by all workers; each worker has a
- * listener of its own in it, with its own sockets, counters and read memory.
+ * listener of its own in it, with its own sockets and counters.
  *
  * With the next configuration another listener takes its seat and its sockets
  * (listener_take).  The old one goes on until its last connection has ended, and
@@ -26,8 +26,8 @@
 #include "intake/ledger.h"
 #include "intake/limits.h"
 #include "intake/rate.h"
+#include "intake/reads.h"
 #include "intake/socket.h"
-#include "message/chunk.h"
 
 struct event;
 struct generation;
@@ -76,9 +76,7 @@ struct listener {
 	bool old;                /* another configuration is in force */
 	size_t n_connections;    /* that refer to it */
 	struct inbox_item retired; /* tells the main thread */
-	struct chunk_pool pool;
-	struct chunk *landing; /* what reads go into ... */
-	size_t landed;         /* ... from here on; what lies before is somebody's */
+	struct reads *reads;     /* its own until it takes its seat; then shared */
 	struct counters counters;
 	struct damper *dampers;  /* the seat's */
 	struct damper *refusals;
@@ -108,10 +106,6 @@ void listener_close(struct listener *listener);
 /* A connection more, or one fewer; the last one of an old listener lets it retire. */
 void listener_gain(struct listener *listener);
 void listener_lose(struct listener *listener);
-
-/* A chunk to read into that nobody else refers to.  It begins with the given bytes, which
- * may lie in the one that it replaces.  NULL: no memory. */
-struct chunk *listener_landing(struct listener *listener, const void *bytes, size_t len);
 
 /* A connection is gone: its places are free again; peer is NULL where it had none
  * among those of its address. */

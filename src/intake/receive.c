@@ -4,7 +4,7 @@
  * The first read is tried at accept, before there is a bufferevent: a short
  * message has often arrived whole by then, and never needs one.  Later on
  * libevent reads at most 4096 bytes a callback, so after taking those the
- * socket is read on from here, into the listener's chunk, each read behind the
+ * socket is read on from here, into its worker's chunk, each read behind the
  * last one as long as those bytes are kept (feed.c).
  *
  * Reading stops (and the kernel's buffers fill, and the client waits) while
@@ -146,18 +146,18 @@ take(struct connection *c, struct chunk *chunk, size_t at, size_t most, size_t *
 static struct chunk *
 land(struct connection *c, struct feed_tail *tail)
 {
-	struct listener *l = c->listener;
-	struct chunk *chunk = l->landing;
-	size_t room = c->large ? l->pool.size / 4 : (size_t)l->config->buffer_size;
+	struct reads *reads = c->listener->reads;
+	struct chunk *chunk = reads->landing;
+	size_t room = c->large ? reads->pool.size / 4 : (size_t)c->listener->config->buffer_size;
 
 	if (chunk != NULL && chunk->references == 1 && tail->len == 0)
-		l->landed = 0;
-	if (chunk != NULL && chunk->size - l->landed >= room)
+		reads->landed = 0;
+	if (chunk != NULL && chunk->size - reads->landed >= room)
 		return chunk;
 	/* A short tail moves to where there is room, a long one grows in a body. */
-	if (tail->len > l->pool.size - room || tail->len > room)
+	if (tail->len > reads->pool.size - room || tail->len > room)
 		feed_settle(c, chunk, tail);
-	chunk = listener_landing(l, tail->bytes, tail->len);
+	chunk = reads_landing(reads, tail->bytes, tail->len);
 	if (chunk != NULL)
 		*tail = (struct feed_tail){.bytes = chunk->data, .len = tail->len};
 	return chunk;
@@ -250,7 +250,7 @@ read_once(struct connection *c, struct feed_tail *tail, size_t room, size_t *len
 		connection_fail(c, ENDED_MEMORY, "out of memory");
 		return false;
 	}
-	at = l->landed;
+	at = l->reads->landed;
 	most = c->large ? chunk->size - at : (size_t)l->config->buffer_size;
 	if (most > room)
 		most = room;
@@ -268,7 +268,7 @@ read_once(struct connection *c, struct feed_tail *tail, size_t room, size_t *len
 	if (*len == most || c->large)
 		c->large = (c->messages - before) * LARGE <= *len;
 	/* What anybody points to is not written over. */
-	l->landed = chunk->references > 1 || tail->len > 0 ? at + *len : 0;
+	l->reads->landed = chunk->references > 1 || tail->len > 0 ? at + *len : 0;
 	if ((arrived == ARRIVED_RESET || arrived == ARRIVED_CUT) && c->state == CONNECTION_OPEN)
 		feed_settle(c, chunk, tail);
 	if (arrived == ARRIVED_RESET && c->state != CONNECTION_DEAD)
@@ -288,7 +288,7 @@ run(struct connection *c, size_t quota)
 	size_t taken, len;
 
 	for (taken = 0; taken < quota && c->state == CONNECTION_OPEN && !drained; taken += len) {
-		size_t room = l->pool.size;
+		size_t room = l->reads->pool.size;
 
 		if ((wait = must_wait(c)) || (c->pace != NULL && (wait = must_pace(c, &room))))
 			break;
@@ -300,7 +300,7 @@ run(struct connection *c, size_t quota)
 			return;
 	}
 	if (tail.len > 0)
-		feed_settle(c, l->landing, &tail);
+		feed_settle(c, l->reads->landing, &tail);
 	if (c->state != CONNECTION_OPEN)
 		return;
 	if (c->unaccepted && l->config->reply != CONFIG_REPLY_RECEIPT) {

@@ -1,7 +1,7 @@
 /*
  * chunk: the memory that connections read into.
  *
- * Each listener of a worker reads into one chunk, over and over.  When what a
+ * A worker reads into one chunk, over and over (intake/reads.h).  When what a
  * read brought is worth more than copying, it is referred to where it lies (by a
  * batch, by a message in progress, by the unparsed rest of a connection), the
  * next reads go behind it, and when there is no room left, to another chunk.  References are counted, by the worker alone:

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -344,6 +345,46 @@ START_TEST(reset_while_paused_does_not_spin)
 }
 END_TEST
 
+/* What a worker keeps for reading is its own, not one for each listener that has ever been
+ * sent to: a soak of 14 listeners stood at 56 MiB. */
+START_TEST(listeners_share_what_they_read_into)
+{
+	enum { LISTENERS = 24, SENT = 2 << 20 };
+	char config[4096], name[16], *bytes = malloc(SENT);
+	struct daemon *daemon;
+	size_t len, before, after;
+	int i, fd;
+
+	ck_assert_ptr_nonnull(bytes);
+	memset(bytes, 'l', SENT);
+	for (i = 99; i < SENT; i += 100)
+		bytes[i] = '\n';
+	bytes[SENT - 1] = '\n';
+	len = (size_t)snprintf(config, sizeof config, "%s",
+			       RAW "framing = \"line\"; idle_timeout = 0; listeners = {\n");
+	for (i = 0; i < LISTENERS; i++)
+		len += (size_t)snprintf(config + len, sizeof config - len, "l%d = { port = 0; };\n", i);
+	snprintf(config + len, sizeof config - len, "};\n");
+	daemon = daemon_start("%s", config);
+	for (i = 0, before = 0; i < LISTENERS; i++) {
+		snprintf(name, sizeof name, "l%d", i);
+		fd = client_connect(daemon_address(daemon, name));
+		client_send(fd, bytes, SENT);
+		client_finish(fd);
+		client_expect(fd, "", CLIENT_FIN);
+		if (i == 3)
+			before = daemon_memory(daemon);
+	}
+	after = daemon_memory(daemon);
+	harness_note("%zu KiB resident after 4 listeners, %zu after %d", before, after, LISTENERS);
+	if (!HARNESS_SANITIZED)
+		ck_assert_uint_lt(after, before + 8192);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	daemon_end(daemon);
+	free(bytes);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -356,6 +397,7 @@ main(int argc, char **argv)
 		{ memory_full_and_no_spilling, 60 },
 		{ reset_while_paused_is_noticed, 60 },
 		{ reset_while_paused_does_not_spin, 60 },
+		{ listeners_share_what_they_read_into, 60 },
 	};
 
 	return harness_run("regression_memory", tests, sizeof tests / sizeof tests[0], argc, argv);

@@ -1,0 +1,428 @@
+#!/usr/bin/env python3
+"""soak: a long life with everything on: all framings, TLS, PROXY, limits, receipts and echoes,
+all sinks, good clients and vandals, reloads with good files and bad ones, files turned, the
+status service asked all the time.
+
+What was acknowledged is stored, once in each of its sinks, whole and under the id of its
+receipt; nothing half is anywhere; sinks, readers and the daemon count the same.  Resident
+memory, descriptors and threads are sampled every second: they are flat.
+
+SOAK_SECONDS (15) or SOAK_MINUTES; SOAK_KILL=yes: kill -9 and a new start again and again; then
+memory is not judged.  SOAK_CSV, SOAK_SVG: where samples and their drawing go.  make soak.
+"""
+
+import collections
+import csv
+import json
+import os
+import random
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+
+sys.dont_write_bytecode = True
+TOP = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(TOP, "..", "tls"))
+import peer  # noqa: E402
+import storage  # noqa: E402
+import curve  # noqa: E402
+import ledger  # noqa: E402
+import senders  # noqa: E402
+import stores  # noqa: E402
+
+SECONDS = float(os.environ["SOAK_MINUTES"]) * 60 if "SOAK_MINUTES" in os.environ \
+    else float(os.environ.get("SOAK_SECONDS", "15"))
+KILLS = os.environ.get("SOAK_KILL") == "yes"
+# Fewer samples tell nothing of a trend.
+JUDGED_FROM = 300
+# The last third against the first, after warm-up.
+TOLERANCE = {"resident": (1.05, 1024), "descriptors": (1.1, 4), "threads": (1.0, 0)}
+
+CONFIG = """
+address = "127.0.0.1"; workers = 2; spill_directory = "{directory}"; shutdown_timeout = 30;
+memory_limit = "4M"; max_message_size = "4M"; idle_timeout = {idle}; backlog = {backlog};
+deny = [ "127.0.0.3" ]; proxy_from = [ "127.0.0.1" ]; incomplete = "broken";
+log = {{ target = "{directory}/log"; level = "info"; }};
+status = {{ address = "127.0.0.1"; port = {status}; }};
+listeners = {{ {listeners} {more} }};
+sinks = {{ {sinks} }};
+"""
+TLS = 'tls = { certificate = "%s/server.pem"; key = "%s/server.key"; };'
+# What an operator gets wrong: (what is there, what stands in its place).
+MISTAKES = (("idle_timeout", "idle_timeuot"), ("workers = 2;", "workers = two;"), ("server.key", "none.key"),
+            ('"broken"', '"borken"'), ("sinks = {", "sinks = { 3 = 4;"), ("127.0.0.3", "127.0.0.333"),
+            ("netstring", "netsrting"))
+
+
+def free_ports(count):
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+class Log(stores.Lines):
+    """The daemon's, line by line; what must not be in it is a problem."""
+
+    def __init__(self, directory, books):
+        super().__init__(os.path.join(directory, "log"))
+        self.books, self.recent, self.count = books, collections.deque(maxlen=5000), 0
+
+    def poll(self):
+        for line in self.lines():
+            line = line.decode("utf-8", "replace")
+            self.count += 1
+            self.recent.append((self.count, line))
+            if re.search(r"^\S+ error (?!reload-refused)| bug|Sanitizer", line):
+                self.books.complain("log: " + line)
+
+    def since(self, count, pattern):
+        return next((found for number, line in list(self.recent) if number > count
+                     for found in [re.search(pattern, line)] if found), None)
+
+
+class Soak:
+    """The daemon, and what goes on around it."""
+
+    def __init__(self, directory):
+        self.directory, self.kills = directory, KILLS
+        self.tool = storage.program("CISTERN", "./cistern") or ""
+        self.ledger = ledger.Ledger([sink.name for sink in stores.SINKS])
+        self.stores = [sink.kind(sink, directory, self.ledger) for sink in stores.SINKS]
+        self.log = Log(directory, self.ledger)
+        ports = free_ports(len(senders.LISTENERS) + 2)
+        self.ports = dict(zip([one.name for one in senders.LISTENERS] + ["more", "status"], ports))
+        self.status_address = ("127.0.0.1", self.ports["status"])
+        self.chance = random.Random(9)
+        self.samples, self.did = [], collections.Counter()
+        self.stopping, self.account = False, {}
+        self.polling = threading.Lock()
+        self.errors = open(os.path.join(directory, "stderr"), "wb")
+        self.process = None
+
+    def complain(self, text):
+        self.ledger.complain(text)
+
+    def address(self, listener):
+        return os.path.join(self.directory, "local") if listener.local \
+            else ("127.0.0.1", self.ports[listener.name])
+
+    def config(self):
+        chance = self.chance
+        values = {"directory": self.directory, "buffer": chance.choice((256, 4096, 65536)),
+                  "rate": chance.choice((4, 8)), "flight": chance.choice((2, 20, 1024)),
+                  "mode": chance.choice(("0640", "0600")), "processes": chance.choice((2, 4)),
+                  "idle": chance.choice((20, 25)), "backlog": chance.choice((128, 1024)),
+                  "status": self.ports["status"]}
+        listeners = ""
+        for one in senders.LISTENERS:
+            where = 'address = "unix:%s";' % self.address(one) if one.local \
+                else "port = %d;" % self.ports[one.name]
+            listeners += '%s = { %s framing = "%s"; reply = "%s"; deliver = [ %s ]; %s %s %s };\n' % (
+                one.name, where, one.framing, one.reply,
+                ", ".join('"%s"' % name for name in one.sinks), one.text.format(**values),
+                TLS % (self.directory, self.directory) if one.tls else "",
+                "proxy_protocol = true;" if one.proxy else "")
+        more = chance.choice(("", 'more = { port = %d; deliver = "f"; };' % self.ports["more"]))
+        sinks = "".join("%s = { %s };\n" % (sink.name, sink.text.format(**values))
+                        for sink in stores.SINKS)
+        return CONFIG.format(listeners=listeners, more=more, sinks=sinks, **values)
+
+    def write(self, text):
+        path = os.path.join(self.directory, "cistern.conf")
+        with open(path + ".new", "w", encoding="ascii") as out:
+            out.write(text)
+        os.rename(path + ".new", path)
+
+    def start(self):
+        seen = self.log_count()
+        self.process = subprocess.Popen(
+            [storage.program(), "-c", os.path.join(self.directory, "cistern.conf")],
+            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
+        self.wait_log(seen, r" ready: ")
+
+    def log_count(self):
+        self.poll()
+        return self.log.count
+
+    def poll(self):
+        with self.polling:
+            self.log.poll()
+            for store in self.stores:
+                store.poll()
+
+    def wait_log(self, seen, pattern):
+        until = time.monotonic() + storage.DEADLINE
+        while time.monotonic() < until:
+            self.poll()
+            found = self.log.since(seen, pattern)
+            if found:
+                return found
+            if self.process.poll() is not None:
+                with open(self.errors.name, encoding="utf-8", errors="replace") as text:
+                    raise RuntimeError("it has ended (%s):\n%s" % (self.process.poll(), text.read()[-4000:]))
+            time.sleep(.005)
+        raise RuntimeError("the log lacks " + pattern)
+
+    # What an operator does.  Each is over when the daemon has said so.
+
+    def reload(self):
+        seen = self.log_count()
+        self.write(self.config())
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_log(seen, r" reloaded: ")
+        self.did["reloads"] += 1
+
+    def reload_in_vain(self):
+        seen, text = self.log_count(), self.config()
+        wrong, right = self.chance.choice(MISTAKES)
+        self.write(text.replace(wrong, right))
+        self.process.send_signal(signal.SIGHUP)
+        self.wait_log(seen, r" reload-refused: .* stays in force")
+        self.write(text)
+        self.did["refused reloads"] += 1
+
+    def turn(self):
+        with self.polling:
+            turned = [one for one in self.stores + [self.log] if one.turn()]
+        # The log itself is turned, so that the end of the turn is a new file.
+        self.process.send_signal(signal.SIGUSR1)
+        until = time.monotonic() + storage.DEADLINE
+        while not all(os.path.exists(one.path) for one in turned):
+            if time.monotonic() > until:
+                raise RuntimeError("not opened anew: %s" % [one.path for one in turned])
+            time.sleep(.01)
+        for one in turned:
+            one.turn_over()
+        self.did["files turned"] += len(turned)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.start()
+        self.did["kills"] += 1
+
+    def operate(self):
+        """Until the time is over."""
+        acts = [self.reload] * 4 + [self.reload_in_vain] * 2 + [self.turn] * 2
+        if KILLS:
+            acts += [self.kill] * 4
+        until = time.monotonic() + SECONDS
+        while time.monotonic() < until and len(self.ledger.problems) < 20:
+            self.chance.choice(acts)()
+            pause = time.monotonic() + min(self.chance.uniform(0, 2), max(0, until - time.monotonic()))
+            while time.monotonic() < pause:
+                self.poll()
+                time.sleep(.05)
+
+    # What is looked at.
+
+    def metrics(self):
+        url = "http://127.0.0.1:%d/metrics" % self.ports["status"]
+        with urllib.request.urlopen(url, timeout=storage.DEADLINE) as answer:
+            text = answer.read().decode()
+        return {(name, labels): float(value) for name, labels, value in
+                re.findall(r"^(\w+)(\{[^}]*\})? (\S+)$", text, re.M)}
+
+    def sum(self, metrics, name):
+        return sum(value for (key, _), value in metrics.items() if key == "cistern_" + name)
+
+    def look(self):
+        """Descriptors, threads, KiB."""
+        proc = "/proc/%d/" % self.process.pid
+        with open(proc + "status", encoding="ascii") as status:
+            text = status.read()
+        return (len(os.listdir(proc + "fd")), int(re.search(r"Threads:\s+(\d+)", text).group(1)),
+                int(re.search(r"VmRSS:\s+(\d+)", text).group(1)))
+
+    def sample(self, began):
+        descriptors, threads, resident = self.look()
+        metrics = self.metrics()
+        received = self.sum(metrics, "messages_received_total")
+        ended = sum(self.sum(metrics, "messages_" + name)
+                    for name in ("accepted_total", "refused_total", "failed_total", "in_flight"))
+        if received != ended:
+            self.complain("received %d, accounted for %d" % (received, ended))
+        with urllib.request.urlopen("http://127.0.0.1:%d/status.json" % self.ports["status"],
+                                    timeout=storage.DEADLINE) as answer:
+            json.load(answer)
+        now = time.monotonic() - began
+        last = self.samples[-1] if self.samples else {"second": 0, "messages": 0}
+        self.samples.append({
+            "second": round(now, 2), "resident": resident, "descriptors": descriptors,
+            "threads": threads, "connections": int(self.sum(metrics, "connections_active")),
+            "message_bytes": int(self.sum(metrics, "memory_message_bytes")),
+            "messages": int(received), "reloads": self.did["reloads"],
+            "rate": round(max(0, received - last["messages"]) / max(.1, now - last["second"]), 1)})
+
+    def sampler(self):
+        began = time.monotonic()
+        while not self.stopping:
+            try:
+                self.sample(began)
+            except (OSError, ValueError, AttributeError) as error:
+                if not KILLS:
+                    self.complain("sample: %r" % error)
+            time.sleep(1)
+
+    def settle(self, target=None):
+        """What it has when nobody is there."""
+        until = time.monotonic() + storage.DEADLINE
+        while time.monotonic() < until:
+            self.poll()
+            try:
+                metrics = self.metrics()
+                if not self.sum(metrics, "connections_active") and \
+                        not self.sum(metrics, "messages_in_flight") and \
+                        (target is None or self.look()[:2] == target):
+                    break
+            except OSError:
+                pass
+            time.sleep(.1)
+        return self.look()
+
+    def stop(self):
+        """Sums by sink, before the stop."""
+        metrics = self.metrics()
+        sums = {name: int(metrics["cistern_sink_messages_total",
+                                  '{sink="%s",outcome="accepted"}' % name])
+                for name in self.ledger.stored}
+        seen = self.log_count()
+        self.process.terminate()
+        code = self.process.wait(storage.DEADLINE)
+        self.poll()
+        found = self.log.since(seen, r"received (\d+) messages: (\d+) accepted, (\d+) refused, (\d+) "
+                                     r"failed, (\d+) in flight; discarded (\d+)")
+        self.account = dict(zip(("received", "accepted", "refused", "failed", "in flight", "discarded"),
+                                map(int, found.groups()))) if found else {}
+        return code, sums
+
+
+def trend(samples, column):
+    """Medians of the first and the last third, after a fifth of warm-up."""
+    values = [sample[column] for sample in samples[len(samples) // 5:]]
+    third = max(1, len(values) // 3)
+    return statistics.median(values[:third]), statistics.median(values[-third:])
+
+
+def judge_trend(tap, samples):
+    for column, (factor, more) in TOLERANCE.items():
+        first, last = trend(samples, column)
+        text = "%s: %d in the first third, %d in the last" % (column, first, last)
+        if column == "resident" and peer.is_sanitized():
+            tap.note(text + "; a sanitizer keeps what was freed")
+        elif SECONDS < JUDGED_FROM:
+            tap.note(text + "; too short to be judged")
+        else:
+            tap.result(last <= first * factor + more, "%s (at most %g times, and %d)" % (text, factor, more))
+
+
+def write_samples(samples):
+    if os.environ.get("SOAK_CSV"):
+        with open(os.environ["SOAK_CSV"], "w", encoding="ascii", newline="") as out:
+            writer = csv.DictWriter(out, samples[0].keys(), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(samples)
+    if os.environ.get("SOAK_SVG"):
+        title = "cisternd for %.3g minutes: %d messages, %d reloads (grey: warm-up)" % (
+            SECONDS / 60, samples[-1]["messages"], samples[-1]["reloads"])
+        with open(os.environ["SOAK_SVG"], "w", encoding="utf-8") as out:
+            out.write(curve.svg(samples, samples[len(samples) // 5]["second"], title))
+
+
+def run(tap, directory):
+    peer.certificate(directory, "server", "/CN=localhost")
+    soak = Soak(directory)
+    soak.write(soak.config())
+    soak.start()
+    try:
+        for _ in range(3):
+            soak.reload()
+        # The same file before and after: listeners come and go with reloads.
+        with open(os.path.join(directory, "cistern.conf"), encoding="ascii") as file:
+            usual = file.read()
+        quiet = soak.settle()
+        clients = senders.everybody(soak, 4)
+        sampler = threading.Thread(target=soak.sampler, daemon=True)
+        for thread in clients + [sampler]:
+            thread.start()
+        soak.operate()
+        soak.stopping = True
+        for client in clients:
+            client.stopping = True
+        for client in clients + [sampler]:
+            client.join(storage.DEADLINE)
+        stuck = [client.prefix for client in clients if client.is_alive()]
+        seen = soak.log_count()
+        soak.write(usual)
+        soak.process.send_signal(signal.SIGHUP)
+        soak.wait_log(seen, r" reloaded: ")
+        after = soak.settle(quiet[:2])
+        code, sums = soak.stop()
+        time.sleep(2.1)  # a file that was turned is read to its end after two seconds
+        soak.poll()
+        soak.poll()
+    finally:
+        if soak.process.poll() is None:
+            soak.process.kill()
+            soak.process.wait()
+        soak.errors.close()
+    judge(tap, soak, clients, stuck)
+    tap.result(after[:2] == quiet[:2] or KILLS,
+               "descriptors and threads when all have gone: %d and %d, as before" % after[:2],
+               "before: %d and %d" % quiet[:2])
+    tap.note("KiB resident: %d before, %d after" % (quiet[2], after[2]))
+    judge_account(tap, soak, code, sums)
+    if not KILLS:
+        judge_trend(tap, soak.samples)
+    write_samples(soak.samples)
+
+
+def judge(tap, soak, clients, stuck):
+    tap.note("%s; %d connections of good clients, %d of vandals" % (
+        ", ".join("%d %s" % (count, what) for what, count in sorted(soak.did.items())),
+        sum(client.served for client in clients if isinstance(client, senders.Good)),
+        sum(client.served for client in clients if isinstance(client, senders.Vandal))))
+    idle = [client.prefix for client in clients if not client.served]
+    tap.result(not stuck and not idle, "every client was served, none is stuck",
+               "stuck: %s; idle: %s" % (stuck, idle))
+    problems = soak.ledger.problems
+    tap.result(not problems, "%d receipts, %d records: none half, none twice, ids as in the receipts" % (
+        soak.ledger.acknowledged, sum(soak.ledger.stored.values())),
+        "\n".join(problems[:20]) + "\n%d problems" % len(problems))
+    lost = soak.ledger.lost()
+    tap.result(not lost, "every message that was acknowledged is in all of its sinks",
+               "%d lost: %s" % (len(lost), lost[:20]))
+
+
+def judge_account(tap, soak, code, sums):
+    account = soak.account
+    good = code == 0 and account and account["in flight"] == account["failed"] == 0 and \
+        account["received"] == account["accepted"] + account["refused"] and \
+        account["accepted"] >= (0 if KILLS else soak.ledger.acknowledged)
+    tap.result(good, "an orderly stop: %s" % account)
+    if not KILLS:
+        # A life that was killed has taken its counts along.
+        tap.result(sums == soak.ledger.stored, "sinks count what their readers found: %s" % sums,
+                   "readers: %s" % soak.ledger.stored)
+
+
+def main():
+    peer.need()
+    tap = storage.Tap()
+    with storage.Scratch() as directory:
+        run(tap, directory)
+        if tap.failed:
+            raise SystemExit(tap.end())
+    return tap.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
