@@ -231,7 +231,7 @@ show() {
 }
 
 budget_of() {
-	awk -v load="$1" -v metric="$2" '$1 == load && $2 == metric { print $3 }' "$budget" 2>/dev/null
+	awk -v name="$1" -v cost="$2" '$1 == name && $2 == cost { print $3 }' "$budget" 2>/dev/null
 }
 
 # judge LOAD METRIC FACTOR VALUE: 0 within, 1 over, 2 there is no budget for it

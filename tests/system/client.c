@@ -17,6 +17,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
 #include <linux/sockios.h>
 
 #include "harness.h"
@@ -242,10 +245,48 @@ client_deliver(const char *address, const void *bytes, size_t len, enum client_e
 	client_expect(fd, "", end);
 }
 
-/* The bytes that wait on the other side of a connection over IPv4 on this host,
- * or -1 when it is not there. */
+/* What waits unread on the side `local` of a connection, or -1 when it is not there: asks
+ * the kernel for this one socket (sock_diag(7)), however many there are. */
 static long
-peer_queue(const struct sockaddr_in *ours)
+ask_queue(const struct sockaddr_in *local, const struct sockaddr_in *remote)
+{
+	struct {
+		struct nlmsghdr header;
+		struct inet_diag_req_v2 ask;
+	} request = { .header = { .nlmsg_len = sizeof request, .nlmsg_flags = NLM_F_REQUEST,
+				  .nlmsg_type = SOCK_DIAG_BY_FAMILY } };
+	union {
+		struct nlmsghdr header;
+		unsigned char bytes[1024];
+	} answer;
+	struct inet_diag_sockid *id = &request.ask.id;
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	long found = -1;
+	ssize_t n;
+
+	if (fd == -1)
+		return -1;
+	request.ask.sdiag_family = AF_INET;
+	request.ask.sdiag_protocol = IPPROTO_TCP;
+	request.ask.idiag_states = ~0U;
+	id->idiag_sport = local->sin_port;
+	id->idiag_dport = remote->sin_port;
+	id->idiag_src[0] = local->sin_addr.s_addr;
+	id->idiag_dst[0] = remote->sin_addr.s_addr;
+	id->idiag_cookie[0] = id->idiag_cookie[1] = INET_DIAG_NOCOOKIE;
+	n = send(fd, &request, sizeof request, 0);
+	if (n != -1)
+		n = recv(fd, &answer, sizeof answer, 0);
+	close(fd);
+	if (n >= (ssize_t)NLMSG_LENGTH(sizeof(struct inet_diag_msg)) &&
+	    answer.header.nlmsg_type == SOCK_DIAG_BY_FAMILY)
+		found = ((const struct inet_diag_msg *)NLMSG_DATA(&answer.header))->idiag_rqueue;
+	return found;
+}
+
+/* The same from the table of all, for kernels that cannot be asked. */
+static long
+read_queue(const struct sockaddr_in *remote)
 {
 	char *table = harness_read_file("/proc/net/tcp", NULL);
 	char *at = table, *line;
@@ -255,11 +296,27 @@ peer_queue(const struct sockaddr_in *ours)
 
 	while ((line = strsep(&at, "\n")) != NULL && found == -1) {
 		if (sscanf(line, " %*d: %*x:%*x %*x:%x %*x %*x:%lx", &port, &queue) == 2 &&
-		    port == ntohs(ours->sin_port))
+		    port == ntohs(remote->sin_port))
 			found = (long)queue;
 	}
 	free(table);
 	return found;
+}
+
+/* The bytes that wait on the other side of a connection over IPv4 on this host,
+ * or -1 when it is not there. */
+static long
+peer_queue(int fd, const struct sockaddr_in *ours)
+{
+	struct sockaddr_in peer = { 0 };
+	socklen_t len = sizeof peer;
+
+	if (getpeername(fd, (struct sockaddr *)&peer, &len) == -1)
+		return -1;
+	/* Whoever does not know of our own side cannot be asked. */
+	if (ask_queue(ours, &peer) == -1)
+		return read_queue(ours);
+	return ask_queue(&peer, ours);
 }
 
 void
@@ -281,7 +338,7 @@ client_wait_unread(int fd, size_t most)
 	for (;;) {
 		ck_assert_int_eq(ioctl(fd, SIOCOUTQ, &unsent), 0);
 		/* Of a local socket what is unread counts as unsent. */
-		unread = ours.sin_family == AF_UNIX ? 0 : peer_queue(&ours);
+		unread = ours.sin_family == AF_UNIX ? 0 : peer_queue(fd, &ours);
 		if (unsent == 0 && unread >= 0 && (size_t)unread <= most)
 			return;
 		ck_assert_msg(harness_now() < deadline, "%d bytes unsent, %ld unread", unsent,
