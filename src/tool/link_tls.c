@@ -28,6 +28,9 @@ explain(struct link *link, const char *what)
 	unsigned long error = ERR_get_error();
 	const char *reason = error == 0 ? NULL : ERR_reason_error_string(error);
 
+	/* Of errno's, such as a file that is not there, OpenSSL has no text. */
+	if (error != 0 && ERR_GET_LIB(error) == ERR_LIB_SYS)
+		reason = strerror(ERR_GET_REASON(error));
 	snprintf(link->why, sizeof link->why, "%s: %s", what,
 		 reason != NULL ? reason : "OpenSSL does not say why");
 	ERR_clear_error();
@@ -41,20 +44,20 @@ load_files(struct link *link, const struct link_tls *tls)
 
 	if (tls->ca != NULL ? SSL_CTX_load_verify_locations(link->tls, tls->ca, NULL) != 1 :
 			      SSL_CTX_set_default_verify_paths(link->tls) != 1) {
-		snprintf(what, sizeof what, "--tls-ca %s", tls->ca != NULL ? tls->ca : "");
+		snprintf(what, sizeof what, "--tls-ca %s: no certificates in PEM", tls->ca != NULL ? tls->ca : "");
 		explain(link, what);
 		return EX_NOINPUT;
 	}
 	if (tls->certificate == NULL)
 		return 0;
 	if (SSL_CTX_use_certificate_chain_file(link->tls, tls->certificate) != 1) {
-		snprintf(what, sizeof what, "--tls-cert %s", tls->certificate);
+		snprintf(what, sizeof what, "--tls-cert %s: no certificate in PEM", tls->certificate);
 		explain(link, what);
 		return EX_NOINPUT;
 	}
 	if (SSL_CTX_use_PrivateKey_file(link->tls, key, SSL_FILETYPE_PEM) != 1 ||
 	    SSL_CTX_check_private_key(link->tls) != 1) {
-		snprintf(what, sizeof what, "--tls-key %s", key);
+		snprintf(what, sizeof what, "--tls-key %s: no key in PEM for the certificate", key);
 		explain(link, what);
 		return EX_NOINPUT;
 	}
@@ -82,6 +85,17 @@ set_name(struct link *link, const char *name, bool insecure)
 	return insecure || SSL_set1_host(link->ssl, name) == 1;
 }
 
+/* Whether a connection ended without a close_notify; OpenSSL 1.1.1 says SYSCALL, 3 SSL. */
+static bool
+is_cut_off(int error)
+{
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+		return true;
+#endif
+	return error == SSL_ERROR_SYSCALL && ERR_peek_error() == 0;
+}
+
 /* -1: again, wants says when; else as SSL_get_error. */
 static int
 outcome(struct link *link, int result, short *wants)
@@ -107,12 +121,8 @@ broken(struct link *link, int error)
 		snprintf(link->why, sizeof link->why, "%s",
 			 system == ECONNRESET || system == EPIPE ? "the connection was reset" :
 								   strerror(system));
-	else if (error == SSL_ERROR_SYSCALL && first == 0)
+	else if (is_cut_off(error))
 		snprintf(link->why, sizeof link->why, "the connection was cut off");
-#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
-	else if (ERR_GET_REASON(first) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-		snprintf(link->why, sizeof link->why, "the connection was cut off");
-#endif
 	else
 		explain(link, "TLS");
 	ERR_clear_error();
@@ -150,7 +160,7 @@ handshake(struct link *link, uint64_t until)
 		return EX_PROTOCOL;
 	}
 	/* Broken off by the network is another matter than refused. */
-	link->temporary = error == SSL_ERROR_SYSCALL;
+	link->temporary = error == SSL_ERROR_SYSCALL || is_cut_off(error);
 	broken(link, error);
 	return link->temporary ? EX_UNAVAILABLE : EX_PROTOCOL;
 }

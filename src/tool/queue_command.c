@@ -4,6 +4,7 @@
  * Nothing is changed that was not selected; all of it only by the word ALL.
  */
 #include <errno.h>
+#include <ctype.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -98,6 +99,8 @@ open_configured(struct queue *queue)
 
 	config_errors_print(&errors, stderr);
 	config_errors_free(&errors);
+	if (config == NULL)
+		tool_complain("no spool can be looked up in %s (-d names a directory)", queue->file);
 	for (size_t i = 0; config != NULL && code == 0 && i < config->n_sinks; i++) {
 		if (config->sinks[i].type != CONFIG_SINK_SPOOL)
 			continue;
@@ -172,7 +175,7 @@ take_option(struct queue *queue, int option)
 		usage();
 		return -1;
 	default:
-		return tool_misused("that is no option, or it lacks its argument");
+		return tool_hint(); /* getopt has complained */
 	}
 }
 
@@ -183,6 +186,13 @@ find_command(const char *name)
 		if (strcmp(name, commands[i].name) == 0)
 			return &commands[i];
 	return NULL;
+}
+
+/* Ids begin with a digit, for some thousand years yet. */
+static bool
+is_word(const char *text)
+{
+	return isalpha((unsigned char)*text) && strpbrk(text, ".*?[") == NULL;
 }
 
 static int
@@ -289,6 +299,7 @@ run(struct queue *queue)
 int
 queue_command(int argc, char **argv)
 {
+	static char name[] = "cistern queue";
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
 		{"directory", required_argument, NULL, 'd'},
@@ -309,11 +320,14 @@ queue_command(int argc, char **argv)
 	struct queue queue = {.command = &commands[0], .file = CISTERN_SYSCONFDIR "/cistern.conf"};
 	int option, code = 0;
 
-	tool_name = "cistern queue";
+	tool_name = argv[0] = name; /* as getopt complains, too */
 	while (code == 0 && (option = getopt_long(argc, argv, "c:d:fnqh", options, NULL)) != -1)
 		code = take_option(&queue, option);
 	if (code == 0 && optind < argc && find_command(argv[optind]) != NULL)
 		queue.command = find_command(argv[optind++]);
+	else if (code == 0 && optind < argc && is_word(argv[optind]) && strcmp(argv[optind], "ALL") != 0)
+		code = tool_misused("\"%s\": expected list, show, cat, hold, release, requeue, delete, "
+				    "expire, or a message", argv[optind]);
 	if (code == 0 && argc - optind == 1 && strcmp(argv[optind], "ALL") == 0) {
 		queue.selection.all = true;
 		optind++;

@@ -271,7 +271,7 @@ take_option(struct send *send, int option)
 		usage();
 		return -1;
 	default:
-		return tool_misused("that is no option, or it lacks its argument");
+		return tool_hint(); /* getopt has complained */
 	}
 }
 
@@ -333,6 +333,7 @@ run(struct send *send, char **names, size_t n_names)
 int
 send_command(int argc, char **argv)
 {
+	static char name[] = "cistern send";
 	static const struct option options[] = {
 		{"framing", required_argument, NULL, 'f'},
 		{"delimiter", required_argument, NULL, 'd'},
@@ -365,7 +366,7 @@ send_command(int argc, char **argv)
 	const char *why;
 	int option, code = 0;
 
-	tool_name = "cistern send";
+	tool_name = argv[0] = name; /* as getopt complains, too */
 	signal(SIGPIPE, SIG_IGN);
 	while (code == 0 && (option = getopt_long(argc, argv, "f:d:rin:vh", options, NULL)) != -1)
 		code = take_option(&send, option);

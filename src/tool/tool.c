@@ -40,6 +40,13 @@ tool_complain(const char *format, ...)
 }
 
 int
+tool_hint(void)
+{
+	fprintf(stderr, "%s: see %s --help, and cistern(1)\n", tool_name, tool_name);
+	return EX_USAGE;
+}
+
+int
 tool_misused(const char *format, ...)
 {
 	va_list arguments;
@@ -47,8 +54,7 @@ tool_misused(const char *format, ...)
 	va_start(arguments, format);
 	complain(format, arguments);
 	va_end(arguments);
-	fprintf(stderr, "%s: see %s --help, and cistern(1)\n", tool_name, tool_name);
-	return EX_USAGE;
+	return tool_hint();
 }
 
 static void

@@ -28,6 +28,9 @@ void tool_complain(const char *format, ...) __attribute__((format(printf, 1, 2))
 /* The same, with a hint at --help; returns EX_USAGE. */
 int tool_misused(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* The hint alone; returns EX_USAGE. */
+int tool_hint(void);
+
 void *tool_alloc(size_t size); /* zeroed */
 void *tool_grow(void *memory, size_t count, size_t size);
 char *tool_copy(const char *text);

@@ -17,6 +17,7 @@
 #include "tool/tool.h"
 #include "tool/top_view.h"
 
+#define HINT "cisternd answers there when its configuration has the group status"
 #define DEFAULT_TARGET "127.0.0.1:11080"
 #define DEFAULT_PORT "11080"
 #define DEFAULT_PATH "/status.json"
@@ -103,6 +104,8 @@ print(struct top *top)
 		code = look(top);
 		if (code != 0) {
 			tool_complain("%s: %s", top->target_text, top->why);
+			if (code == EX_UNAVAILABLE && top->status == NULL)
+				tool_complain("%s", HINT);
 			return code;
 		}
 		/* After a restart in between there are no rates, but there is a status. */
@@ -135,6 +138,8 @@ draw(struct top *top)
 		shown = tool_show(top->why);
 		fprintf(to, "%s: %s\n", top->target_text, shown);
 		free(shown);
+		if (top->status == NULL)
+			fputs(HINT "\n", to);
 	}
 	if (top->status != NULL) {
 		top_view_head(to, top->status, true);
@@ -268,13 +273,14 @@ take_option(struct top *top, int option)
 		usage();
 		return -1;
 	default:
-		return tool_misused("that is no option, or it lacks its argument");
+		return tool_hint(); /* getopt has complained */
 	}
 }
 
 int
 top_command(int argc, char **argv)
 {
+	static char name[] = "cistern top";
 	static const struct option options[] = {
 		{"once", no_argument, NULL, '1'},
 		{"json", no_argument, NULL, 'j'},
@@ -292,7 +298,7 @@ top_command(int argc, char **argv)
 	const char *why;
 	int option, code = 0;
 
-	tool_name = "cistern top";
+	tool_name = argv[0] = name; /* as getopt complains, too */
 	while (code == 0 && (option = getopt_long(argc, argv, "1ji:s:rh", options, NULL)) != -1)
 		code = take_option(&top, option);
 	if (code == 0 && argc - optind > 1)

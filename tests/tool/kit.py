@@ -19,7 +19,10 @@ import storage  # noqa: E402
 DEADLINE = storage.DEADLINE
 HEAD = """
 address = "127.0.0.1"; port = {port}; workers = 1; spill_directory = "{directory}";
-deliver = [ "s" ]; shutdown_timeout = 20;
+shutdown_timeout = 20;
+"""
+SPOOL = """
+deliver = [ "s" ];
 sinks = {{ s = {{ type = "spool"; directory = "{directory}/spool"; {spool} }}; }};
 """
 
@@ -51,14 +54,16 @@ def send(*arguments, data=b"", env=None):
 
 
 class Daemon:
-    """cisternd with the given settings, and the ports of its listeners by name."""
+    """cisternd with the given settings, and the ports of its listeners by name.  spool:
+    settings of the spool that it delivers to; None: the settings have all sinks."""
 
     def __init__(self, directory, settings, spool="min_free = 0;", env=None, path=None, port=0):
         self.directory = directory
         os.makedirs(directory, exist_ok=True)
         self.config = os.path.join(directory, "cistern.conf")
         with open(self.config, "w", encoding="utf-8") as out:
-            out.write(HEAD.format(directory=directory, spool=spool, port=port) + settings)
+            head = HEAD if spool is None else HEAD + SPOOL
+            out.write(head.format(directory=directory, spool=spool, port=port) + settings)
         self.new = os.path.join(directory, "spool", "new")
         self.log = os.path.join(directory, "stderr")
         self.file = open(self.log, "ab")

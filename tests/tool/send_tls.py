@@ -119,6 +119,17 @@ def check_trusts_whom_it_is_told_to(paths):
     return None
 
 
+def check_files_that_are_none_are_named(paths):
+    for option, file, text in (("--tls-ca", "/nowhere.pem", "No such file"),
+                               ("--tls-ca", __file__, "no certificates in PEM"),
+                               ("--tls-cert", "/nowhere.pem", "No such file"),
+                               ("--tls-cert", __file__, "no certificate in PEM")):
+        done, _ = attempt(paths, option, file)
+        if done.code != 66 or file not in done.err or text not in done.err:
+            return repr((option, done))
+    return None
+
+
 def check_an_untrusted_server_is_not_tried_again(paths):
     done, server = attempt(paths, "--retry", "3", "--retry-delay", "1ms")
     return (done.code != 76 or server.connections != 1) and repr((done, server.connections))
