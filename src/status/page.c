@@ -237,11 +237,11 @@ write_cards(FILE *to, const struct picture *p)
 	fputs("</span><small>messages since the start</small></p></li>\n", to);
 	card(to, "Memory for messages", "memory");
 	text_bytes(to, (double)memory_used());
-	fprintf(to, "</span><meter id=\"meter\" min=\"0\" max=\"%" PRIu64 "\" value=\"%" PRIu64
-		"\" aria-label=\"Memory for messages\"></meter><small id=\"memory-limit\">of ",
-		memory_limit(), memory_used());
+	fputs("</span> <small class=\"beside\" id=\"memory-limit\">of ", to);
 	text_bytes(to, (double)memory_limit());
-	fputs("; resident ", to);
+	fprintf(to, "</small><meter id=\"meter\" min=\"0\" max=\"%" PRIu64 "\" value=\"%" PRIu64
+		"\" aria-label=\"Memory for messages\"></meter><small id=\"resident\">resident ",
+		memory_limit(), memory_used());
 	text_bytes(to, process.resident_memory);
 	fputs("</small></p></li>\n", to);
 }
@@ -298,7 +298,7 @@ write_listeners(FILE *to, const struct picture *p)
 		if (l->group == NULL && counter_get(&c->connections_active) == 0)
 			continue;
 		head(to, l->name);
-		fputs("<td class=\"t\">", to);
+		fputs("<td class=\"t a\">", to);
 		for (k = 0; l->group != NULL && k < l->group->sockets.count; k++) {
 			fputs(k > 0 ? " " : "", to);
 			text_html(to, l->group->sockets.items[k]->text);

@@ -335,7 +335,7 @@ def page(tap, scratch):
     certificate(scratch, "server", "/CN=localhost", "ca")
     certificate(scratch, "client", EVIL, "ca")
     tls = ("tls = {{ tls = {{ certificate = \"{0}/server.pem\"; key = \"{0}/server.key\"; "
-           "client_ca = \"{0}/ca.pem\"; }}; }};").format(scratch)
+           "client_ca = \"{0}/ca.pem\"; }}; }}; a%s = {{ }};" % ("x" * 63)).format(scratch)
     service = Service(scratch, CONFIG.format(scratch, tls, "")).ready()
     chromium = None
     try:
