@@ -122,6 +122,18 @@ result 'events of the log: code and cisternd(8) have the same' \
 	"$(differences "$(code_events)" "$(page_events)")"
 result 'fields of the log: code and cisternd(8) have the same' \
 	"$(differences "$(code_fields)" "$(page_fields)")"
+# What /metrics tells, and what cisternd(8) says of it.
+code_metrics() {
+	sed -n 's/^\t{"\([a-z_]*\)", COUNTER,.*/\1_total/p; s/^\t{"\([a-z_]*\)", [A-Z]*,.*/\1/p' \
+		src/status/metrics.c | sort -u
+}
+
+page_metrics() {
+	sed -n '/^\.Sh METRICS/,/^What deserves/p' man/cisternd.8 | tr -cs 'a-z_' '[\n*]' |
+		grep -E '^(cistern|process)_' | sort -u
+}
+
+result 'metrics: code and cisternd(8) have the same' "$(differences "$(code_metrics)" "$(page_metrics)")"
 result 'every event is named where it is logged' "$(
 	code | grep -o -E '(log_event|log_connection|connection_log)(_with)?\([a-zA-Z_]+, *[^" ]+' |
 		grep -v -E '\((enum|level, event)')"
