@@ -1,0 +1,165 @@
+#!/usr/bin/env python3
+"""recipes: those of the README, word for word but for paths, ports and networks, each with
+the clients that it is for.
+"""
+
+import glob
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tls"))
+from manager import Service, connect, finish, wait_for  # noqa: E402
+from storage import DEADLINE, Scratch, Tap, program, skip_all  # noqa: E402
+import peer  # noqa: E402
+
+README = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")
+HERE = """
+address = "127.0.0.1"; spill_directory = "{0}";
+"""
+
+
+def recipes():
+    """{title: settings}"""
+    with open(README, encoding="utf-8") as file:
+        text = file.read().split("\n## Recipes\n", 1)[1].split("\n## ", 1)[0]
+    found = re.findall(r"^\*\*([^*]+)\*\*[^\n]*\n(?:[^\n]+\n)*\n((?:    [^\n]*\n)+)", text, re.M)
+    return {title: re.sub(r"^    ", "", settings, flags=re.M) for title, settings in found}
+
+
+def start(scratch, settings):
+    settings = re.sub(r"^port( *)= \d+;", r"port\1= 0;", settings, flags=re.M)
+    if "port" not in settings:
+        settings += "port = 0;\n"
+    settings = re.sub(r'"/(?:var|etc)/[^"]*/([^/"]+)"', r'"%s/\1"' % scratch, settings)
+    settings = settings.replace("192.0.2.0/24", "127.0.0.0/8").replace('"5s"', '"200ms"')
+    return Service(scratch, HERE.format(scratch) + settings).ready()
+
+
+def spooled(scratch, count):
+    """The first so many messages of the only spool, in order."""
+    def look():
+        names = sorted(glob.glob(os.path.join(scratch, "*", "new", "*")))
+        return names if len(names) >= count else None
+    found = []
+    for name in wait_for("%d messages" % count, look):
+        with open(name, "rb") as file:
+            found.append(file.read())
+    return found
+
+
+def run(*command, data=b""):
+    return subprocess.run(command, input=data, capture_output=True, timeout=DEADLINE, check=False)
+
+
+def at(service):
+    return "127.0.0.1:%d" % service.address()[1]
+
+
+def shell(tap, scratch, service):
+    port = str(service.address()[1])
+    done = run(program("CISTERN", "./cistern"), "send", at(service), README)
+    with open(README, "rb") as file:
+        text = file.read()
+    tap.result(done.returncode == 0 and spooled(scratch, 1) == [text],
+               "cistern send, without --receipt either", repr(done))
+    done = run("bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/%s; echo disk full >&3; exec 3>&-" % port)
+    tap.result(done.returncode == 0 and spooled(scratch, 2)[1] == b"disk full\n", "bash alone", repr(done))
+    if shutil.which("nc"):
+        done = run("nc", "-N", "127.0.0.1", port, data=b"hello\n")
+        tap.result(spooled(scratch, 3)[2] == b"hello\n" and
+                   re.fullmatch(rb"OK \w{26} 6\n", done.stdout), "nc -N, which shows the receipt", repr(done))
+
+
+def tutorial(tap, scratch, service):
+    client = connect(service.address())
+    client.sendall(b"This is a test<EOF>")
+    got = b""
+    while piece := client.recv(1000):
+        got += piece
+    client.close()
+    tap.result(got == b"This is a test<EOF>", "sent, echoed, closed by the server", repr(got))
+
+
+def hl7(tap, scratch, service):
+    message = rb"MSH|^~\&|LAB|A|||20260101||ORU^R01|1|P|2.5" + b"\rPID|1\r"
+    done = run(program("CISTERN", "./cistern"), "send", "--tls", "--tls-ca",
+               os.path.join(scratch, "server.pem"), "-f", "mllp", at(service), data=message)
+    tap.result(done.returncode == 0 and spooled(scratch, 1) == [message], "cistern send --tls -f mllp",
+               repr(done))
+    done = run("openssl", "s_client", "-quiet", "-no_ign_eof", "-connect", at(service),
+               data=b"\x0b" + message + b"\x1c\r")
+    tap.result(spooled(scratch, 2)[1] == message, "openssl s_client", repr(done))
+
+
+def calls(tap, scratch, service):
+    records = [b"2026-01-01 10:00:0%d,100,200,%d" % (n, n) for n in range(5)]
+    client = connect(service.address())
+    client.sendall(b"\r\n".join(records) + b"\n")
+    finish(client)
+    path = os.path.join(scratch, "calls.json")
+    with open(path, "rb") as file:
+        tap.result([b'"data":"%s"' % record in line for record, line in zip(records, file)] == [True] * 5,
+                   "lines become records")
+    os.rename(path, path + ".1")
+    service.signal(1)
+    service.wait_event("reopened")
+    finish_line = connect(service.address())
+    finish_line.sendall(b"after\n")
+    finish(finish_line)
+    with open(path, "rb") as file:
+        tap.result(b'"data":"after"' in file.read(), "and the file turns")
+
+
+def printer(tap, scratch, service):
+    client = connect(service.address())
+    client.sendall(b"^XA^FDlabel^FS^XZ")  # and never closes
+    tap.result(spooled(scratch, 1) == [b"^XA^FDlabel^FS^XZ"], "a driver that never closes")
+    client.close()
+    client = connect(service.address())
+    job = b"%!PS\n" + os.urandom(20000000)
+    client.sendall(job)
+    client.shutdown(socket.SHUT_WR)
+    client.recv(1)
+    tap.result(spooled(scratch, 2)[1] == job, "a job of 20 MB, and a close")
+    client.close()
+
+
+KNOWN = {"Shell scripts": shell, "The .NET tutorial's asynchronous client": tutorial, "HL7": hl7,
+         "Call records": calls, "Print jobs": printer}
+
+
+def main():
+    for name, default in (("CISTERND", "./cisternd"), ("CISTERN", "./cistern")):
+        if program(name, default) is None:
+            skip_all("there is no %s" % default)
+    tap = Tap()
+    found = recipes()
+    tap.result(set(KNOWN) <= set(found), "all are in the README: %s" % ", ".join(found))
+    for title, settings in found.items():
+        if title not in KNOWN:
+            tap.note("not tried here: " + title)
+            continue
+        version = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True).stdout
+        if "tls" in settings and ("without TLS" in version or shutil.which("openssl") is None):
+            tap.number += 1
+            print("ok %d - %s # SKIP TLS or openssl(1) is missing" % (tap.number, title), flush=True)
+            continue
+        with Scratch() as scratch:
+            if "tls" in settings:
+                peer.certificate(scratch, "server", "/CN=localhost")
+            service = start(scratch, settings)
+            try:
+                tap.note(title)
+                KNOWN[title](tap, scratch, service)
+                tap.result(service.stop() == 0, "%s: an orderly stop" % title)
+            finally:
+                service.end()
+    return tap.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
