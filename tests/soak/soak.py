@@ -12,7 +12,6 @@ memory is not judged.  SOAK_CSV, SOAK_SVG: where samples and their drawing go.  
 """
 
 import collections
-import csv
 import json
 import os
 import random
@@ -106,6 +105,9 @@ class Soak:
         self.polling = threading.Lock()
         self.errors = open(os.path.join(directory, "stderr"), "wb")
         self.process = None
+        # As they are taken: a run of hours that fails has a curve, too.
+        self.table = open(os.environ["SOAK_CSV"], "w", encoding="ascii") \
+            if os.environ.get("SOAK_CSV") else None
 
     def complain(self, text):
         self.ledger.complain(text)
@@ -261,6 +263,11 @@ class Soak:
             "message_bytes": int(self.sum(metrics, "memory_message_bytes")),
             "messages": int(received), "reloads": self.did["reloads"],
             "rate": round(max(0, received - last["messages"]) / max(.1, now - last["second"]), 1)})
+        if self.table is not None:
+            if len(self.samples) == 1:
+                self.table.write(",".join(self.samples[0]) + "\n")
+            self.table.write(",".join(map(str, self.samples[-1].values())) + "\n")
+            self.table.flush()
 
     def sampler(self):
         began = time.monotonic()
@@ -324,12 +331,7 @@ def judge_trend(tap, samples):
             tap.result(last <= first * factor + more, "%s (at most %g times, and %d)" % (text, factor, more))
 
 
-def write_samples(samples):
-    if os.environ.get("SOAK_CSV"):
-        with open(os.environ["SOAK_CSV"], "w", encoding="ascii", newline="") as out:
-            writer = csv.DictWriter(out, samples[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(samples)
+def draw(samples):
     if os.environ.get("SOAK_SVG"):
         title = "cisternd for %.3g minutes: %d messages, %d reloads (grey: warm-up)" % (
             SECONDS / 60, samples[-1]["messages"], samples[-1]["reloads"])
@@ -382,7 +384,7 @@ def run(tap, directory):
     judge_account(tap, soak, code, sums)
     if not KILLS:
         judge_trend(tap, soak.samples)
-    write_samples(soak.samples)
+    draw(soak.samples)
 
 
 def judge(tap, soak, clients, stuck):
