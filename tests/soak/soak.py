@@ -79,7 +79,8 @@ class Log(stores.Lines):
             line = line.decode("utf-8", "replace")
             self.count += 1
             self.recent.append((self.count, line))
-            if re.search(r"^\S+ error (?!reload-refused)| bug|Sanitizer", line):
+            # A bad file's errors are what MISTAKES asks for.
+            if re.search(r"^\S+ error (?!reload-refused|tls-unusable)| bug:|Sanitizer", line):
                 self.books.complain("log: " + line)
 
     def since(self, count, pattern):
