@@ -3,7 +3,8 @@
 shells and scripting languages, an HL7 sender, CUPS: which messages arrive, byte for byte, and
 what each of them learns when a message is accepted and when it is not.
 
-shell.py [WORD]: only the clients whose names have the word.
+shell.py [WORD]: only the clients whose names have the word; --table: the table for
+docs/RELIABILITY.md.
 """
 
 import re
@@ -195,7 +196,26 @@ def test(tap, daemon, directory, number, client, program):
                    "%s: %r" % (status, output))
 
 
+def print_table():
+    print("| client | framing, end | what arrives | when accepted | when refused |\n|---|---|---|---|---|")
+    for client in CLIENTS:
+        settings = "TLS, " if "tls =" in client.listener else ""
+        settings += re.search(r'framing = "([a-z-]+)"', client.listener).group(1)
+        settings += ", `quiet_timeout`" if "quiet_timeout" in client.listener else ""
+        settings += ", `max_messages = 1`" if "max_messages" in client.listener else ""
+        arrives = "nothing: incomplete" if client.broken else "as sent" \
+            if client.messages in (BOTH, LINES, [b"one"], [HL7], None) else "CRs are added" \
+            if client.messages == [b"one\r\ntwo\r\n"] else "with a syslog header"
+        ends = "hangs" if client.ends == HANGS else "status %d" % client.ends
+        told = "receipt" if client.says else "no receipt" if "receipt" in client.listener else "-"
+        refused = "" if client.refused is None else "status %d" % client.refused
+        print("| %s | %s | %s | %s, %s | %s |" % (client.name, settings, arrives, ends, told, refused))
+
+
 def main():
+    if "--table" in sys.argv:
+        print_table()
+        return 0
     has_tls = kit.need()
     tap = storage.Tap()
     clients, programs = {}, {}
