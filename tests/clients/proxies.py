@@ -27,8 +27,8 @@ EXAMPLES = (
     (b"\r\n\r\n\0\r\nQUIT\n\x20\x00\0\0", None),
     (b"\r\n\r\n\0\r\nQUIT\n\x20\x11\0\x0c" + bytes(12), None),
     (b"\r\n\r\n\0\r\nQUIT\n\x21\x00\0\0", None),
-    (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1a" + bytes((192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 4, 1, 0xbb)) +
-     b"\x02\0\x0bexample.org", "192.168.0.1:56324"),
+    (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x1a" +
+     bytes((192, 168, 0, 1, 192, 168, 0, 11, 0xdc, 4, 1, 0xbb)) + b"\x02\0\x0bexample.org", "192.168.0.1:56324"),
 )
 HAPROXY = """global
     log stderr format raw local0
@@ -46,6 +46,9 @@ HAPROXY_WAYS = (
     ("send-proxy with checks", "send-proxy check check-send-proxy inter 50ms"),
     ("send-proxy-v2 with checks (LOCAL)", "send-proxy-v2 check check-send-proxy inter 50ms"),
 )
+
+
+MANY = 20  # connections, of which only five are messages
 
 
 def free_ports(count):
@@ -102,6 +105,11 @@ def through(tap, directory, name, process, port):
                "%s, not %s" % (found, peer))
 
 
+def seen(daemon):
+    """Connections that its log tells of."""
+    return len(set(re.findall(r"main#(\d+) ", daemon.text())))
+
+
 def haproxy(tap, directory):
     program = kit.find(["haproxy"], "haproxy")
     if isinstance(program, str):
@@ -123,22 +131,24 @@ def haproxy(tap, directory):
             for port, (name, _) in zip(ports, HAPROXY_WAYS):
                 through(tap, directory, "HAProxy, " + name, process, port)
             # Two checks every 50 ms: some have come.
-            kit.wait(lambda: int(re.findall(r"#(\d+) ", daemon.text() + "#0 ")[-2:][0]) > 20, 20)
+            kit.wait(lambda: seen(daemon) > MANY)
         finally:
             process.terminate()
             process.wait()
         log.seek(0)
         said = log.read()
-    connections = len(set(re.findall(r"main#(\d+) ", daemon.text())))
-    tap.result(not re.search(r" is DOWN|Layer4", said) and " message-discarded" not in daemon.text() and
-               " connection-refused" not in daemon.text(),
-               "HAProxy's checks find it up, and leave no complaint (%d connections)" % connections, said)
+    text = daemon.text()
+    tap.result(seen(daemon) > MANY and not re.search(r" is DOWN|Layer4", said) and
+               " message-discarded" not in text and " connection-refused" not in text,
+               "HAProxy's checks find it up, and leave no complaint (%d connections)" % seen(daemon),
+               said)
     daemon.end(tap, "HAProxy")
 
 
 def nginx(tap, directory):
     program = kit.find(["nginx"], "libnginx-mod-stream", fetched_first=True)
-    module = None if isinstance(program, str) else program.under("/usr/lib/nginx/modules/ngx_stream_module.so")
+    module = None if isinstance(program, str) else \
+        program.under("/usr/lib/nginx/modules/ngx_stream_module.so")
     if module is None:
         kit.skip(tap, "nginx", program if isinstance(program, str) else
                  "nginx is there without its stream module (Debian: libnginx-mod-stream)")

@@ -197,7 +197,8 @@ def test(tap, daemon, directory, number, client, program):
 
 
 def print_table():
-    print("| client | framing, end | what arrives | when accepted | when refused |\n|---|---|---|---|---|")
+    print("| client | framing, end | what arrives | when accepted | when refused |")
+    print("|---|---|---|---|---|")
     for client in CLIENTS:
         settings = "TLS, " if "tls =" in client.listener else ""
         settings += re.search(r'framing = "([a-z-]+)"', client.listener).group(1)

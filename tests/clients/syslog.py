@@ -76,7 +76,8 @@ class Rsyslog(Relay):
             (["-M", modules] if modules else [])
 
     def configuration(self, program, target, framing="traditional", driver="", template="bare"):
-        tls = 'StreamDriver="%s" StreamDriverMode="1" StreamDriverAuthMode="anon"' % driver if driver else ""
+        tls = 'StreamDriver="%s" StreamDriverMode="1" StreamDriverAuthMode="anon"' % driver \
+            if driver else ""
         return """global(workDirectory="%s" net.enableDNS="off" DefaultNetstreamDriverCAFile="%s")
 module(load="imptcp")
 template(name="bare" type="string" string="%%rawmsg%%")
@@ -171,8 +172,8 @@ class Flow:
         self.relay = relay_class(program, directory, self.port)
 
     def start(self, min_free):
-        return kit.start(self.directory, 'framing = "line"; idle_timeout = 0; deliver = "s"; listeners = '
-                         '{{ main = {{ port = %d; }}; }}; sinks = {{ s = {{ type = "spool"; '
+        return kit.start(self.directory, 'framing = "line"; idle_timeout = 0; deliver = "s"; '
+                         'listeners = {{ main = {{ port = %d; }}; }}; sinks = {{ s = {{ type = "spool"; '
                          'directory = "{directory}/spool"; min_free = "%s"; }}; }};'
                          % (self.port, min_free), True)
 

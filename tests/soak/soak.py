@@ -54,8 +54,8 @@ sinks = {{ {sinks} }};
 """
 TLS = 'tls = { certificate = "%s/server.pem"; key = "%s/server.key"; };'
 # What an operator gets wrong: (what is there, what stands in its place).
-MISTAKES = (("idle_timeout", "idle_timeuot"), ("workers = 2;", "workers = two;"), ("server.key", "none.key"),
-            ('"broken"', '"borken"'), ("sinks = {", "sinks = { 3 = 4;"), ("127.0.0.3", "127.0.0.333"),
+MISTAKES = (("idle_timeout", "idle_timeuot"), ("workers = 2;", "workers = two;"),
+            ("server.key", "none.key"), ('"broken"', '"borken"'), ("sinks = {", "sinks = { 3 = 4;"), ("127.0.0.3", "127.0.0.333"),
             ("netstring", "netsrting"))
 
 
@@ -170,7 +170,8 @@ class Soak:
                 return found
             if self.process.poll() is not None:
                 with open(self.errors.name, encoding="utf-8", errors="replace") as text:
-                    raise RuntimeError("it has ended (%s):\n%s" % (self.process.poll(), text.read()[-4000:]))
+                    raise RuntimeError("it has ended (%s):\n%s" % (
+                        self.process.poll(), text.read()[-4000:]))
             time.sleep(.005)
         raise RuntimeError("the log lacks " + pattern)
 
@@ -329,7 +330,8 @@ def judge_trend(tap, samples):
         elif SECONDS < JUDGED_FROM:
             tap.note(text + "; too short to be judged")
         else:
-            tap.result(last <= first * factor + more, "%s (at most %g times, and %d)" % (text, factor, more))
+            tap.result(last <= first * factor + more,
+                       "%s (at most %g times, and %d)" % (text, factor, more))
 
 
 def draw(samples):
