@@ -85,9 +85,10 @@ class Program:
         return next(iter(sorted(glob.glob(self.root + pattern, recursive=True))), None)
 
 
-def find(names, package):
-    """A Program, or what is to be said when there is none.  names: alternatives, paths or not."""
-    for name in names:
+def find(names, package, fetched_first=False):
+    """A Program, or what is to be said when there is none.  names: alternatives, paths or not.
+    fetched_first: an installed one may lack what comes in packages beside it."""
+    for name in names if not (fetched_first and fetch(package)) else ():
         path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         if path:
             return Program(path, "")

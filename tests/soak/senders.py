@@ -320,8 +320,8 @@ class Vandal(Client):
 
     def http(self):
         sock = socket.create_connection(self.soak.status_address, PATIENCE)
-        sock.sendall(self.chance.choice((b"GET / HTTP/1.0\r\n\r\n", b"GET /none HTTP/1.1\r\n", b"\0" * 9000,
-                                         b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n")))
+        sock.sendall(self.chance.choice((b"GET / HTTP/1.0\r\n\r\n", b"GET /none HTTP/1.1\r\n",
+                                         b"\0" * 9000, b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n")))
         self.pause(.1)
         reset(sock)
 

@@ -12,7 +12,6 @@ memory is not judged.  SOAK_CSV, SOAK_SVG: where samples and their drawing go.  
 """
 
 import collections
-import csv
 import json
 import os
 import random
@@ -55,8 +54,8 @@ sinks = {{ {sinks} }};
 """
 TLS = 'tls = { certificate = "%s/server.pem"; key = "%s/server.key"; };'
 # What an operator gets wrong: (what is there, what stands in its place).
-MISTAKES = (("idle_timeout", "idle_timeuot"), ("workers = 2;", "workers = two;"), ("server.key", "none.key"),
-            ('"broken"', '"borken"'), ("sinks = {", "sinks = { 3 = 4;"), ("127.0.0.3", "127.0.0.333"),
+MISTAKES = (("idle_timeout", "idle_timeuot"), ("workers = 2;", "workers = two;"),
+            ("server.key", "none.key"), ('"broken"', '"borken"'), ("sinks = {", "sinks = { 3 = 4;"), ("127.0.0.3", "127.0.0.333"),
             ("netstring", "netsrting"))
 
 
@@ -80,7 +79,8 @@ class Log(stores.Lines):
             line = line.decode("utf-8", "replace")
             self.count += 1
             self.recent.append((self.count, line))
-            if re.search(r"^\S+ error (?!reload-refused)| bug|Sanitizer", line):
+            # A bad file's errors are what MISTAKES asks for.
+            if re.search(r"^\S+ error (?!reload-refused|tls-unusable)| bug:|Sanitizer", line):
                 self.books.complain("log: " + line)
 
     def since(self, count, pattern):
@@ -106,6 +106,9 @@ class Soak:
         self.polling = threading.Lock()
         self.errors = open(os.path.join(directory, "stderr"), "wb")
         self.process = None
+        # As they are taken: a run of hours that fails has a curve, too.
+        self.table = open(os.environ["SOAK_CSV"], "w", encoding="ascii") \
+            if os.environ.get("SOAK_CSV") else None
 
     def complain(self, text):
         self.ledger.complain(text)
@@ -167,7 +170,8 @@ class Soak:
                 return found
             if self.process.poll() is not None:
                 with open(self.errors.name, encoding="utf-8", errors="replace") as text:
-                    raise RuntimeError("it has ended (%s):\n%s" % (self.process.poll(), text.read()[-4000:]))
+                    raise RuntimeError("it has ended (%s):\n%s" % (
+                        self.process.poll(), text.read()[-4000:]))
             time.sleep(.005)
         raise RuntimeError("the log lacks " + pattern)
 
@@ -261,6 +265,11 @@ class Soak:
             "message_bytes": int(self.sum(metrics, "memory_message_bytes")),
             "messages": int(received), "reloads": self.did["reloads"],
             "rate": round(max(0, received - last["messages"]) / max(.1, now - last["second"]), 1)})
+        if self.table is not None:
+            if len(self.samples) == 1:
+                self.table.write(",".join(self.samples[0]) + "\n")
+            self.table.write(",".join(map(str, self.samples[-1].values())) + "\n")
+            self.table.flush()
 
     def sampler(self):
         began = time.monotonic()
@@ -321,15 +330,11 @@ def judge_trend(tap, samples):
         elif SECONDS < JUDGED_FROM:
             tap.note(text + "; too short to be judged")
         else:
-            tap.result(last <= first * factor + more, "%s (at most %g times, and %d)" % (text, factor, more))
+            tap.result(last <= first * factor + more,
+                       "%s (at most %g times, and %d)" % (text, factor, more))
 
 
-def write_samples(samples):
-    if os.environ.get("SOAK_CSV"):
-        with open(os.environ["SOAK_CSV"], "w", encoding="ascii", newline="") as out:
-            writer = csv.DictWriter(out, samples[0].keys(), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(samples)
+def draw(samples):
     if os.environ.get("SOAK_SVG"):
         title = "cisternd for %.3g minutes: %d messages, %d reloads (grey: warm-up)" % (
             SECONDS / 60, samples[-1]["messages"], samples[-1]["reloads"])
@@ -382,7 +387,7 @@ def run(tap, directory):
     judge_account(tap, soak, code, sums)
     if not KILLS:
         judge_trend(tap, soak.samples)
-    write_samples(soak.samples)
+    draw(soak.samples)
 
 
 def judge(tap, soak, clients, stuck):
