@@ -82,16 +82,31 @@ judge(rd_kafka_error_t *error, char text[KAFKA_ERROR_LEN])
 	return KAFKA_FAILED;
 }
 
+/* What is known of it.  Not as single parts of the call: when no partition can be found for
+ * a record (its topic is gone), librdkafka 2.0.2 frees those twice. */
+static rd_kafka_headers_t *
+headers_of(const struct facts *facts)
+{
+	rd_kafka_headers_t *headers = rd_kafka_headers_new(FACT_COUNT);
+
+	for (enum fact fact = 0; fact < FACT_COUNT; fact++)
+		if (facts->value[fact] != NULL) /* fails for names that are too long only */
+			rd_kafka_header_add(headers, fact_header(fact), -1, facts->value[fact], -1);
+	return headers;
+}
+
 enum kafka_sent
 kafka_record_send(struct kafka_producer *producer, struct kafka_ticket *ticket,
 		  const struct batch *batch, const struct message *message,
 		  char error[KAFKA_ERROR_LEN])
 {
 	static char nothing[1];
-	rd_kafka_vu_t parts[5 + FACT_COUNT];
+	rd_kafka_vu_t parts[6];
 	enum config_key key = producer->kafka->sink->config->key;
+	rd_kafka_headers_t *headers;
 	char peer[NET_TEXT_LEN];
 	struct facts facts;
+	enum kafka_sent sent;
 	size_t n = 0;
 
 	if (message->size > producer->max_size)
@@ -99,12 +114,14 @@ kafka_record_send(struct kafka_producer *producer, struct kafka_ticket *ticket,
 	if (message->body != NULL && ticket->copy == NULL && copy(ticket, message) == -1)
 		return KAFKA_LOST;
 	facts_set(&facts, batch, message);
+	headers = headers_of(&facts);
 	parts[n++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_RKT, .u.rkt = producer->topic};
 	parts[n] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_VALUE};
 	parts[n].u.mem.ptr = message->body != NULL ? ticket->copy
 			     : message->size == 0  ? nothing
 						   : (void *)(uintptr_t)message->data;
 	parts[n++].u.mem.size = message->size;
+	parts[n++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_HEADERS, .u.headers = headers};
 	parts[n++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_TIMESTAMP,
 				     .u.i64 = (int64_t)(batch->time / 1000)};
 	parts[n++] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_OPAQUE, .u.ptr = ticket};
@@ -113,13 +130,8 @@ kafka_record_send(struct kafka_producer *producer, struct kafka_ticket *ticket,
 		parts[n].u.mem.ptr = key == CONFIG_KEY_PEER ? peer : facts.id;
 		parts[n++].u.mem.size = key == CONFIG_KEY_PEER ? peer_key(facts.peer, peer) : ID_TEXT_LEN;
 	}
-	for (enum fact fact = 0; fact < FACT_COUNT; fact++) {
-		if (facts.value[fact] == NULL)
-			continue;
-		parts[n] = (rd_kafka_vu_t){.vtype = RD_KAFKA_VTYPE_HEADER};
-		parts[n].u.header.name = fact_header(fact);
-		parts[n].u.header.val = facts.value[fact];
-		parts[n++].u.header.size = (ssize_t)strlen(facts.value[fact]);
-	}
-	return judge(rd_kafka_produceva(producer->rk, parts, n), error);
+	sent = judge(rd_kafka_produceva(producer->rk, parts, n), error);
+	if (sent != KAFKA_SENT)
+		rd_kafka_headers_destroy(headers); /* else they are the library's */
+	return sent;
 }
