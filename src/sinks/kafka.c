@@ -97,10 +97,16 @@ have_producer(struct kafka *k)
 	char error[KAFKA_ERROR_LEN];
 	uint64_t now;
 
-	if (atomic_load(&k->fatal)) {
+	if (atomic_load(&k->fatal) && k->producer != NULL) {
+		rd_kafka_fatal_error(k->producer->rk, error, sizeof error);
+		log_event(LOG_LEVEL_WARNING, "kafka-renewed",
+			  "sink %s: %s: the producer has given up, and another takes its place: %s",
+			  k->sink->config->name, k->what, error);
+		sink_failing_as(k->sink, k->what, error);
+		atomic_store(&k->last_failure, clock_now());
 		drop_producer(k, OUTCOME_UNAVAILABLE);
-		atomic_store(&k->fatal, false);
 	}
+	atomic_store(&k->fatal, false);
 	now = clock_now();
 	if (k->producer != NULL || now < k->next_open)
 		return k->producer != NULL;

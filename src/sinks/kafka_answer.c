@@ -197,17 +197,10 @@ take_error(struct kafka_producer *producer, rd_kafka_event_t *event)
 {
 	struct kafka *k = producer->kafka;
 	rd_kafka_resp_err_t error = rd_kafka_event_error(event);
-	char text[KAFKA_ERROR_LEN];
 
 	if (error == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
 		atomic_store(&k->down, true); /* or idle: the writer will see */
-	} else if (error == RD_KAFKA_RESP_ERR__FATAL) {
-		error = rd_kafka_fatal_error(producer->rk, text, sizeof text);
-		log_event(LOG_LEVEL_WARNING, "kafka-renewed",
-			  "sink %s: %s: the producer gives up, and another takes its place: %s",
-			  k->sink->config->name, k->what, text);
-		sink_failing_as(k->sink, k->what, rd_kafka_err2str(error));
-		atomic_store(&k->last_failure, clock_now());
+	} else if (rd_kafka_fatal_error(producer->rk, NULL, 0) != RD_KAFKA_RESP_ERR_NO_ERROR) {
 		atomic_store(&k->fatal, true);
 	} else {
 		pthread_mutex_lock(&k->lock);

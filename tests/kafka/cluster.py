@@ -29,7 +29,7 @@ STORAGE_ERROR, UNKNOWN_PRODUCER_ID, INVALID_RECORD = 56, 59, 87
 DISCONNECT = -195
 
 CONFIG = """
-address = "127.0.0.1"; port = 0; workers = 2; reply = "receipt"; framing = "netstring";
+address = "127.0.0.1"; port = %(port)s; workers = 2; reply = "receipt"; framing = "netstring";
 spill_directory = "%(scratch)s"; deliver = "k"; shutdown_timeout = %(shutdown)s; %(more)s
 sinks = { k = { type = "kafka"; brokers = [ %(brokers)s ]; topic = "%(topic)s"; %(sink)s }; };
 """
@@ -106,6 +106,11 @@ class Mock:
             return [lines] if len(lines) >= count else None
         return [Record(line) for line in wait_for("%d records" % count, look)[0]]
 
+    def until(self, topic, value):
+        """Values of a topic with one partition once this one is among them; else None."""
+        found = [record.value for record in self.records(topic)]
+        return found if value in found else None
+
     def errors(self, *codes, api=PRODUCE):
         self.tell("errors", api, *codes)
 
@@ -113,13 +118,13 @@ class Mock:
 class Kafka(Service):
     """A daemon with a kafka sink `k`."""
 
-    def __init__(self, scratch, brokers, topic, sink="", more="", shutdown=20, **service):
-        self.scratch = scratch
+    def __init__(self, scratch, brokers, topic, sink="", more="", shutdown=20, port=0, **service):
+        self.scratch, self.port = scratch, port
         super().__init__(scratch, self.settings(brokers, topic, sink, more, shutdown), **service)
 
     def settings(self, brokers, topic, sink="", more="", shutdown=20):
         return CONFIG % {"scratch": self.scratch, "topic": topic, "sink": sink, "more": more,
-                         "shutdown": shutdown,
+                         "shutdown": shutdown, "port": self.port,
                          "brokers": ", ".join(json.dumps(broker) for broker in brokers)}
 
     def __enter__(self):
@@ -131,9 +136,11 @@ class Kafka(Service):
     def reload(self, text):
         with open(self.config, "w", encoding="utf-8") as file:
             file.write(text)
-        before = len(self.events("reload"))
+        def count():
+            return len(self.events("reloaded")) + bool(self.events("reload-refused"))
+        before = count()
         self.signal(signal.SIGHUP)
-        wait_for("a reload", lambda: len(self.events("reload")) > before)
+        wait_for("a reload", lambda: count() > before)
 
     def ask(self, *messages):
         """Sends them and waits; the receipts, "OK" without id and size."""
@@ -161,6 +168,17 @@ class Kafka(Service):
             tap.note("exit %s, %s\n%s" % (code, account, self.log()[-3000:]))
         return account
 
+    def connections_busy(self, client):
+        """Whether all that a client has sent was read."""
+        with open("/proc/net/tcp", encoding="ascii") as table:
+            lines = [line.split() for line in table][1:]
+        mine, port = client.getsockname()[1], self.address()[1]
+        for fields in lines:
+            local, peer = (int(fields[n].split(":")[1], 16) for n in (1, 2))
+            if (local, peer) == (port, mine):
+                return int(fields[4].split(":")[1], 16) == 0
+        return False
+
     def threads(self):
         return len(os.listdir("/proc/%d/task" % self.process.pid))
 
@@ -182,11 +200,11 @@ def answers(client):
     """Receipts until the close, or the reset that follows what was not accepted."""
     received = b""
     with client:
-        client.shutdown(socket.SHUT_WR)
         try:
+            client.shutdown(socket.SHUT_WR)
             while chunk := client.recv(65536):
                 received += chunk
-        except ConnectionResetError:
+        except OSError:
             pass
     return received.decode().splitlines()
 
