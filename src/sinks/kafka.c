@@ -318,17 +318,11 @@ kafka_free(struct kafka *k)
 static int
 init_locks(struct kafka *k)
 {
-	pthread_condattr_t attributes;
 	int error;
 
 	if (queue_init(&k->queue) == -1)
 		return -1;
-	error = pthread_condattr_init(&attributes);
-	if (error == 0) {
-		pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* is a clock */
-		error = pthread_cond_init(&k->reported, &attributes);
-		pthread_condattr_destroy(&attributes);
-	}
+	error = kafka_cond_init(&k->reported);
 	if (error != 0) {
 		queue_clear(&k->queue);
 		errno = error;

@@ -8,7 +8,6 @@
  * that is ending sends nothing any more, so by then nobody reads what is answered.
  */
 #include <errno.h>
-#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,6 +22,20 @@
 #define DESTROY_WAIT 3 /* ... and for the library's threads */
 #define POLL 10000     /* milliseconds; the reporter is woken when there is something */
 #define PROBE_WAIT 1000
+
+int
+kafka_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t attributes;
+	int error = pthread_condattr_init(&attributes);
+
+	if (error != 0)
+		return error;
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* is a clock */
+	error = pthread_cond_init(cond, &attributes);
+	pthread_condattr_destroy(&attributes);
+	return error;
+}
 
 static void *
 report(void *arg)
@@ -43,16 +56,17 @@ report(void *arg)
 /* Who comes last frees it: the thread that destroys, or who waits for it. */
 struct grave {
 	rd_kafka_t *rk;
-	sem_t done;
-	atomic_uint references;
+	pthread_mutex_t lock;
+	pthread_cond_t wake;
+	bool done;
+	bool left;
 };
 
 static void
-grave_unref(struct grave *grave)
+grave_free(struct grave *grave)
 {
-	if (atomic_fetch_sub(&grave->references, 1) != 1)
-		return;
-	sem_destroy(&grave->done);
+	pthread_cond_destroy(&grave->wake);
+	pthread_mutex_destroy(&grave->lock);
 	free(grave);
 }
 
@@ -60,10 +74,36 @@ static void *
 bury(void *arg)
 {
 	struct grave *grave = arg;
+	bool left;
 
 	rd_kafka_destroy(grave->rk);
-	sem_post(&grave->done);
-	grave_unref(grave);
+	pthread_mutex_lock(&grave->lock);
+	grave->done = true;
+	left = grave->left;
+	pthread_cond_signal(&grave->wake);
+	pthread_mutex_unlock(&grave->lock);
+	if (left)
+		grave_free(grave);
+	return NULL;
+}
+
+/* NULL: no memory, or no thread. */
+static struct grave *
+dig(rd_kafka_t *rk, pthread_t *thread)
+{
+	struct grave *grave = calloc(1, sizeof(*grave));
+
+	if (grave == NULL)
+		return NULL;
+	grave->rk = rk;
+	if (kafka_cond_init(&grave->wake) != 0) {
+		free(grave);
+		return NULL;
+	}
+	pthread_mutex_init(&grave->lock, NULL); /* cannot fail with no attributes */
+	if (thread_start(thread, bury, grave) == 0)
+		return grave;
+	grave_free(grave);
 	return NULL;
 }
 
@@ -71,35 +111,31 @@ bury(void *arg)
 static bool
 destroy(rd_kafka_t *rk)
 {
-	struct grave *grave = calloc(1, sizeof(*grave));
 	struct timespec until;
 	pthread_t thread;
+	struct grave *grave = dig(rk, &thread);
 	bool done;
 
-	if (grave == NULL || sem_init(&grave->done, 0, 0) == -1) {
-		free(grave);
+	if (grave == NULL) {
 		rd_kafka_destroy(rk);
 		return true;
 	}
-	grave->rk = rk;
-	atomic_init(&grave->references, 2);
-	if (thread_start(&thread, bury, grave) != 0) {
-		rd_kafka_destroy(rk);
-		sem_destroy(&grave->done);
-		free(grave);
-		return true;
-	}
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += DESTROY_WAIT;
-	do
-		done = sem_timedwait(&grave->done, &until) == 0;
-	while (!done && errno == EINTR);
-	if (done)
-		pthread_join(thread, NULL);
-	else
+	pthread_mutex_lock(&grave->lock);
+	while (!grave->done &&
+	       pthread_cond_timedwait(&grave->wake, &grave->lock, &until) != ETIMEDOUT)
+		;
+	done = grave->done;
+	grave->left = !done;
+	pthread_mutex_unlock(&grave->lock);
+	if (!done) {
 		pthread_detach(thread);
-	grave_unref(grave);
-	return done;
+		return false;
+	}
+	pthread_join(thread, NULL);
+	grave_free(grave);
+	return true;
 }
 
 /* Until nothing is in flight any more, or for so many seconds. */

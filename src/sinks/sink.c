@@ -146,15 +146,9 @@ sink_answer(struct delivery *delivery, enum outcome outcome)
 		sink_answer_mixed(delivery, 0, batch->count);
 }
 
-void
-sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error)
-{
-	sink_trouble_is(trouble, sink, what, strerror(error));
-}
-
-void
-sink_trouble_is(struct sink_trouble *trouble, const char *sink, const char *what,
-		const char *reason)
+static void
+trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what,
+	       const char *reason)
 {
 	bool begins;
 
@@ -170,6 +164,12 @@ sink_trouble_is(struct sink_trouble *trouble, const char *sink, const char *what
 			  LOG_FIELDS(LOG_TEXT("reason", reason)),
 			  "sink %s: %s: %s; messages are refused until it works again",
 			  sink, what, reason);
+}
+
+void
+sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error)
+{
+	trouble_begins(trouble, sink, what, strerror(error));
 }
 
 void
@@ -222,7 +222,7 @@ sink_failing(struct sink *sink, const char *what, int error)
 void
 sink_failing_as(struct sink *sink, const char *what, const char *reason)
 {
-	sink_trouble_is(sink->trouble, sink->config->name, what, reason);
+	trouble_begins(sink->trouble, sink->config->name, what, reason);
 }
 
 void

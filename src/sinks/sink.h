@@ -97,8 +97,6 @@ void sink_answers_end(void);
 
 /* A failure and its end, logged once an episode ("WHAT: strerror(error); what to do"). */
 void sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error);
-void sink_trouble_is(struct sink_trouble *trouble, const char *sink, const char *what,
-		     const char *reason);
 void sink_trouble_ends(struct sink_trouble *trouble, const char *sink);
 bool sink_trouble_lasts(struct sink_trouble *trouble);
 
@@ -107,7 +105,8 @@ bool sink_trouble_why(struct sink_trouble *trouble, char *why, size_t size);
 
 /* The same for a sink. */
 void sink_failing(struct sink *sink, const char *what, int error);
-void sink_failing_as(struct sink *sink, const char *what, const char *reason); /* no errno */
+/* The same for errors that have no number. */
+void sink_failing_as(struct sink *sink, const char *what, const char *reason);
 void sink_well(struct sink *sink);
 bool sink_is_ready(struct sink *sink);
 

@@ -6,6 +6,7 @@ Arguments: the tests to run, as in `kafka.py fatal reload`; all without any.
 """
 
 import datetime
+import http.client
 import os
 import re
 import subprocess
@@ -40,6 +41,16 @@ tap = storage.Tap()
 
 def values(records):
     return [record.value for record in records]
+
+
+def ready(daemon):
+    """What /readyz says."""
+    address = re.search(r"status-listening: \S*?([0-9.]+:\d+)", daemon.log()).group(1)
+    connection = http.client.HTTPConnection(address, timeout=storage.DEADLINE)
+    connection.request("GET", "/readyz")
+    status = connection.getresponse().status
+    connection.close()
+    return status
 
 
 def works(daemon, patience=storage.DEADLINE):
@@ -211,6 +222,7 @@ def test_brokers_down(scratch, mock):
                'status = { port = 0; };') as daemon:
         daemon.wait_event("sink-failing", "topic down: ")
         tap.result(True, "brokers down at the start are no reason not to start, but said at once")
+        tap.result(ready(daemon) == 503, "/readyz is 503")
         tap.result(daemon.ask(b"lost") == ["RETRY unavailable"], "no broker: RETRY unavailable")
         tap.result(len(daemon.events("sink-failing")) == 1, "an episode is said once")
         spent = daemon.processor()
@@ -221,7 +233,7 @@ def test_brokers_down(scratch, mock):
         tap.result(spent < 0.3, "waiting for brokers costs little", "%.2f s in one" % spent)
         mock.tell("up", -1)
         daemon.wait_event("sink-well")
-        tap.result(True, "their return is seen without a message")
+        tap.result(ready(daemon) == 200, "their return is seen without a message, and by /readyz")
         tap.result(daemon.ask(b"found") == ["OK"], "and messages are accepted")
         for broker in (1, 2, 3):
             mock.tell("down", broker)
@@ -359,6 +371,36 @@ def test_stop(scratch, mock):
         daemon.signal()
         answers(client)
         daemon.finish(tap, "a second signal")
+
+
+def test_name_server(scratch, mock):
+    """A name server that does not answer holds a thread of the library's, and not us."""
+    del mock
+    library = os.path.join(scratch, "slow.so")
+    source = os.path.join(scratch, "slow.c")
+    with open(source, "w", encoding="ascii") as file:
+        file.write("#include <netdb.h>\n#include <unistd.h>\n"
+                   "int getaddrinfo(const char *n, const char *s, const struct addrinfo *h,"
+                   " struct addrinfo **r) { (void)n; (void)s; (void)h; (void)r; sleep(%d);"
+                   " return EAI_AGAIN; }\n" % (2 * storage.DEADLINE))
+    with open(storage.program(), "rb") as file:
+        built = file.read()
+    if b"__asan_init" in built or b"__tsan_init" in built or subprocess.run(
+            ["cc", "-shared", "-fPIC", "-o", library, source], check=False,
+            capture_output=True).returncode != 0:
+        tap.result(True, "a name server # SKIP sanitized, or no compiler")
+        return
+    with Kafka(scratch, ["broker.example.com"], "t", 'timeout = "1s";', shutdown=1,
+               env={"LD_PRELOAD": library}) as daemon:
+        client = connect(daemon.address())
+        client.sendall(frame(b"hello"))
+        wait_for("it to be taken", lambda: daemon.connections_busy(client))
+        daemon.signal()
+        asked = answers(client)
+        tap.result(asked in (["RETRY shutdown"], ["RETRY unavailable"], ["RETRY timeout"]),
+                   "a name server that hangs: answered", repr(asked))
+        daemon.finish(tap, "a name server that hangs")
+        tap.result(daemon.events("kafka-left") != [], "and the log says what was left")
 
 
 def test_configuration(scratch, mock):
