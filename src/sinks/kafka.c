@@ -90,6 +90,28 @@ drop_producer(struct kafka *k, enum outcome outcome)
 	kafka_settle_all(k, outcome);
 }
 
+/* Producers that give up one after the other are made at a pace; meanwhile messages wait. */
+static void
+wait_for_pace(struct kafka *k)
+{
+	struct timespec until;
+	uint64_t now = clock_now();
+
+	if (now >= k->next_open)
+		return;
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += (long)((k->next_open - now) * 1000); /* OPEN_AFTER at most */
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&k->lock);
+	while (!atomic_load(&k->hurried) &&
+	       pthread_cond_timedwait(&k->reported, &k->lock, &until) != ETIMEDOUT)
+		;
+	pthread_mutex_unlock(&k->lock);
+}
+
 /* Whether there is one, perhaps a new one. */
 static bool
 have_producer(struct kafka *k)
@@ -107,12 +129,15 @@ have_producer(struct kafka *k)
 		drop_producer(k, OUTCOME_UNAVAILABLE);
 	}
 	atomic_store(&k->fatal, false);
+	if (k->producer == NULL && !k->unopened)
+		wait_for_pace(k);
 	now = clock_now();
-	if (k->producer != NULL || now < k->next_open)
+	if (k->producer != NULL || now < k->next_open || atomic_load(&k->hurried))
 		return k->producer != NULL;
 	k->next_open = now + OPEN_AFTER;
 	k->producer = kafka_producer_open(k, error);
-	if (k->producer == NULL)
+	k->unopened = k->producer == NULL;
+	if (k->unopened)
 		sink_failing_as(k->sink, k->what, error);
 	return k->producer != NULL;
 }
@@ -230,7 +255,8 @@ send_one(struct kafka *k, struct kafka_ticket *ticket, const struct batch *batch
 			return;
 		}
 		if ((k->producer == NULL || atomic_load(&k->fatal)) && !have_producer(k)) {
-			kafka_settle(k, ticket, OUTCOME_UNAVAILABLE);
+			kafka_settle(k, ticket, atomic_load(&k->hurried) ? OUTCOME_SHUTDOWN
+									 : OUTCOME_UNAVAILABLE);
 			return;
 		}
 		wait_for_memory(k);

@@ -81,6 +81,7 @@ struct kafka {
 
 	/* The writer's own. */
 	struct kafka_producer *producer; /* NULL: none could be made */
+	bool unopened; /* the last attempt to make one failed */
 	size_t batch_size; /* 0: as configured */
 	uint64_t next_open; /* not before; clock_now */
 	uint64_t next_probe; /* 0: none is due */

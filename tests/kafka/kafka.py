@@ -45,7 +45,7 @@ def values(records):
 
 def ready(daemon):
     """What /readyz says."""
-    address = re.search(r"status-listening: \S*?([0-9.]+:\d+)", daemon.log()).group(1)
+    address = re.search(r"status-listening: .*?(127\.0\.0\.1:\d+)", daemon.log()).group(1)
     connection = http.client.HTTPConnection(address, timeout=storage.DEADLINE)
     connection.request("GET", "/readyz")
     status = connection.getresponse().status
