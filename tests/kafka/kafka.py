@@ -186,7 +186,7 @@ def test_outcomes(scratch, mock):
 def test_fatal(scratch, mock):
     """A producer that has given up is replaced, and what it had is answered."""
     topic = mock.topic("fatal", 4)
-    with Kafka(scratch, mock.brokers, topic) as daemon:
+    with Kafka(scratch, mock.brokers, topic, 'properties = [ "max.in.flight=1" ];') as daemon:
         works(daemon)
         mock.errors(cluster.OUT_OF_ORDER_SEQUENCE)
         asked = daemon.ask(*(b"%d" % n for n in range(500)))
