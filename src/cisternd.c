@@ -14,6 +14,7 @@
 #include "config/config.h"
 #include "daemon.h"
 #include "intake/tls.h"
+#include "sinks/kafka.h"
 
 #ifndef CISTERN_SYSCONFDIR
 #define CISTERN_SYSCONFDIR "/etc/cistern"
@@ -51,6 +52,7 @@ version(void)
 	printf("libevent %s, libconfig %d.%d.%d\n", event_get_version(), LIBCONFIG_VER_MAJOR,
 	       LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
 	printf("%s\n", tls_version());
+	printf("%s\n", kafka_version());
 #ifdef FAULT_POINTS
 	printf("fault points: yes (a test build, not for use)\n");
 #endif
@@ -118,6 +120,7 @@ main(int argc, char **argv)
 		fprintf(stderr, "cisternd: -t and -T exclude each other\n");
 		return EX_USAGE;
 	}
+	kafka_init();
 	config = config_load(file, &errors);
 	config_errors_print(&errors, stderr);
 	code = config == NULL ? errors.exit_code : 0;
@@ -125,7 +128,7 @@ main(int argc, char **argv)
 	if (config == NULL)
 		return code;
 	if (test) {
-		code = tls_check(config, stderr) == 0 ? 0 : EX_CONFIG;
+		code = tls_check(config, stderr) + kafka_check(config, stderr) == 0 ? 0 : EX_CONFIG;
 		if (code == 0)
 			printf("%s: OK\n", file);
 		config_unref(config);

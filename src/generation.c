@@ -169,7 +169,7 @@ drop_unused_ledgers(struct reign *reign)
 static bool
 wants_local(const struct config_sink *sink)
 {
-	return sink->type == CONFIG_SINK_COMMAND ||
+	return sink->type == CONFIG_SINK_COMMAND || sink->type == CONFIG_SINK_KAFKA ||
 	       (sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON);
 }
 

@@ -88,11 +88,14 @@ struct config_listener {
 	int incomplete_to;  /* -1: none */
 };
 
+enum config_key { CONFIG_KEY_NONE, CONFIG_KEY_PEER, CONFIG_KEY_ID };
+
 enum config_sink_type {
 	CONFIG_SINK_CONSOLE,
 	CONFIG_SINK_FILE,
 	CONFIG_SINK_SPOOL,
 	CONFIG_SINK_COMMAND,
+	CONFIG_SINK_KAFKA,
 };
 
 struct config_sink {
@@ -109,6 +112,10 @@ struct config_sink {
 	unsigned max_processes;
 	uint64_t timeout;
 	bool run_as_root;
+	struct config_strings brokers; /* kafka: "HOST[:PORT]", and what follows */
+	char *topic;
+	enum config_key key;
+	struct config_strings properties; /* "NAME=VALUE" */
 };
 
 struct config_log {

@@ -76,12 +76,15 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_ARGUMENTS:
 	case TABLE_SINK_NAMES:
 	case TABLE_NAMES:
+	case TABLE_BROKERS:
+	case TABLE_PROPERTIES:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
 	case TABLE_BLOCKS:
 		print_strings(to, &blocks(row, base)->text);
 		break;
 	case TABLE_TEXT:
+	case TABLE_TOPIC:
 	case TABLE_PATH:
 	case TABLE_SINK_NAME:
 		types_print_string(to, string(row, base));
@@ -107,7 +110,7 @@ is_absent(const struct config_row *row, const void *base)
 				return true;
 		return false;
 	}
-	if (row->type == TABLE_NAMES)
+	if (row->type == TABLE_NAMES || row->type == TABLE_PROPERTIES)
 		return ((const struct config_strings *)(const void *)((const char *)base +
 								      row->offset))->count == 0;
 	if (row->type == TABLE_BLOCKS)

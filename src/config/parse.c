@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/privileges.h"
+#include "config/brokers.h"
 #include "config/listeners.h"
 #include "config/table.h"
 #include "config/value.h"
@@ -254,7 +255,7 @@ parse_sink(struct parse *parse, const config_setting_t *group, struct config_sin
 		types = 1U << CONFIG_SINK_CONSOLE;
 	else if (given == NULL)
 		need(parse, config_setting_source_line(group), type, sink->name);
-	else if (value_set(parse, type, given, sink))
+	else if (value_set(parse, type, given, sink) && brokers_can_be_had(parse, given, sink))
 		types = 1U << sink->type;
 
 	for (size_t i = 0; i < count && types != ~0U; i++) {

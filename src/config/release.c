@@ -52,6 +52,9 @@ release_config(struct config *config)
 		free(config->sinks[i].path);
 		free(config->sinks[i].directory);
 		release_strings(&config->sinks[i].argv);
+		release_strings(&config->sinks[i].brokers);
+		free(config->sinks[i].topic);
+		release_strings(&config->sinks[i].properties);
 	}
 	free(config->listeners);
 	free(config->sinks);

@@ -28,6 +28,7 @@
 #define FILES (1U << CONFIG_SINK_FILE)
 #define SPOOL (1U << CONFIG_SINK_SPOOL)
 #define COMMAND (1U << CONFIG_SINK_COMMAND)
+#define KAFKA (1U << CONFIG_SINK_KAFKA)
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -77,6 +78,13 @@ static const char *const sink_types[] = {
 	[CONFIG_SINK_FILE] = "file",
 	[CONFIG_SINK_SPOOL] = "spool",
 	[CONFIG_SINK_COMMAND] = "command",
+	[CONFIG_SINK_KAFKA] = "kafka",
+	NULL,
+};
+static const char *const keys[] = {
+	[CONFIG_KEY_NONE] = "none",
+	[CONFIG_KEY_PEER] = "peer",
+	[CONFIG_KEY_ID] = "id",
 	NULL,
 };
 static const char *const log_formats[] = { "text", "json", NULL }; /* for a bool, json */
@@ -211,7 +219,7 @@ static const struct config_row rows[] = {
 	  .help = "longest time from a connection's begin to the end of its handshake" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
-	  .sink_types = CONSOLE | FILES | SPOOL | COMMAND, .required = true, .help = "the kind of sink" },
+	  .sink_types = CONSOLE | FILES | SPOOL | COMMAND | KAFKA, .required = true, .help = "the kind of sink" },
 	{ "format", SINK(format), .type = TABLE_CHOICE, .choices = formats, .fallback = "text",
 	  .sink_types = CONSOLE, .help = "how a message is written" },
 	{ "path", SINK(path), .type = TABLE_PATH, .sink_types = FILES, .required = true,
@@ -236,6 +244,17 @@ static const struct config_row rows[] = {
 	  .sink_types = COMMAND, .help = "how long it may take; 0: no bound" },
 	{ "run_as_root", SINK(run_as_root), .type = TABLE_BOOL, .fallback = "false",
 	  .sink_types = COMMAND, .help = "whether it may be run as root" },
+	{ "brokers", SINK(brokers), .type = TABLE_BROKERS, .sink_types = KAFKA, .required = true,
+	  .help = "brokers of the cluster to ask first" },
+	{ "topic", SINK(topic), .type = TABLE_TOPIC, .sink_types = KAFKA, .required = true,
+	  .help = "the topic that gets the messages" },
+	{ "key", SINK(key), .type = TABLE_CHOICE, .choices = keys, .fallback = "none",
+	  .sink_types = KAFKA, .help = "what decides a message's partition" },
+	{ "properties", SINK(properties), .type = TABLE_PROPERTIES, .sink_types = KAFKA,
+	  .help = "properties of librdkafka" },
+	{ "timeout", SINK(timeout), .type = TABLE_DURATION, .minimum = TYPES_SECOND,
+	  .maximum = 86400 * TYPES_SECOND, .fallback = "30s", .sink_types = KAFKA,
+	  .help = "longest wait for the cluster's acknowledgement" },
 };
 
 #define N_ROWS (sizeof rows / sizeof rows[0])

@@ -40,6 +40,9 @@ enum table_type {
 	TABLE_BLOCKS,    /* of addresses: one or a list */
 	TABLE_ARGUMENTS, /* of a program: a list, the program's path first */
 	TABLE_NAMES,     /* of hosts: one or a list */
+	TABLE_BROKERS,   /* "HOST[:PORT]": one or a list */
+	TABLE_TOPIC,	 /* of Kafka */
+	TABLE_PROPERTIES, /* a list of "NAME=VALUE" */
 	TABLE_SINK_NAME,
 	TABLE_SINK_NAMES, /* one or a list */
 	TABLE_GROUP,      /* has rows of its own, or names that the operator gives */

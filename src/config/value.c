@@ -14,6 +14,7 @@
 
 #include "config/arguments.h"
 #include "config/blocks.h"
+#include "config/brokers.h"
 #include "config/group.h"
 #include "config/types.h"
 
@@ -104,6 +105,15 @@ print_expected(FILE *to, const struct config_row *row)
 		break;
 	case TABLE_NAMES:
 		fputs("a host's name (\"cistern.example.com\"), or a list of names", to);
+		break;
+	case TABLE_BROKERS:
+		fputs("a broker (\"kafka.example.com:9092\"), or a list of brokers", to);
+		break;
+	case TABLE_TOPIC:
+		fputs("a topic's name: up to 249 letters, digits, \".\", \"_\" and \"-\"", to);
+		break;
+	case TABLE_PROPERTIES:
+		fputs("a list of strings: \"NAME=VALUE\"", to);
 		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
@@ -315,6 +325,8 @@ put_text(struct parse *parse, const struct config_row *row, const char *text, vo
 		return put_target(parse, row, text, base);
 	case TABLE_TEXT:
 		return *text != '\0' && put_string(parse, row, text, base);
+	case TABLE_TOPIC:
+		return brokers_is_topic(text) && put_string(parse, row, text, base);
 	case TABLE_PATH:
 		return is_path(text) && put_string(parse, row, text, base);
 	default:
@@ -413,6 +425,8 @@ check_string(struct parse *parse, const struct config_row *row, const config_set
 		return check_sink(parse, row, setting, text);
 	case TABLE_NAMES:
 		return check_name(parse, row, setting, text);
+	case TABLE_BROKERS:
+		return brokers_check(parse, row, setting, text);
 	default:
 		return check_address(parse, row, setting, text);
 	}
@@ -422,7 +436,7 @@ static bool
 is_list(const struct config_row *row)
 {
 	return row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES ||
-	       row->type == TABLE_NAMES;
+	       row->type == TABLE_NAMES || row->type == TABLE_BROKERS;
 }
 
 /* One more of a list; setting is its place. */
@@ -534,6 +548,8 @@ value_set(struct parse *parse, const struct config_row *row, const config_settin
 		return put_default(parse, row, base);
 	if (row->type == TABLE_ARGUMENTS)
 		return arguments_set(parse, row, setting, table_member(row, base));
+	if (row->type == TABLE_PROPERTIES)
+		return brokers_properties(parse, row, setting, table_member(row, base));
 	if (row->type == TABLE_BLOCKS)
 		return blocks_set(parse, row, setting, table_member(row, base));
 	if (is_list(row))

@@ -12,6 +12,19 @@ static const char *const names[FACT_COUNT] = {
 	[FACT_ENDED] = "ended", [FACT_TLS_SUBJECT] = "tls_subject",
 };
 
+static const char *const headers[FACT_COUNT] = {
+	[FACT_ID] = "Cistern-Id",       [FACT_LISTENER] = "Cistern-Listener",
+	[FACT_PEER] = "Cistern-Peer",   [FACT_LOCAL] = "Cistern-Local",
+	[FACT_TIME] = "Cistern-Time",   [FACT_SIZE] = "Cistern-Size",
+	[FACT_ENDED] = "Cistern-Ended", [FACT_TLS_SUBJECT] = "Cistern-Tls-Subject",
+};
+
+const char *
+fact_header(enum fact fact)
+{
+	return headers[fact];
+}
+
 const char *
 fact_name(enum fact fact)
 {

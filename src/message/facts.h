@@ -38,4 +38,7 @@ void facts_set(struct facts *facts, const struct batch *batch, const struct mess
 /* "id", "listener", ..., "tls_subject": as the keys of format json. */
 const char *fact_name(enum fact fact);
 
+/* "Cistern-Id", "Cistern-Listener", ..., "Cistern-Tls-Subject": as headers of brokers. */
+const char *fact_header(enum fact fact);
+
 #endif

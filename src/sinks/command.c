@@ -71,8 +71,8 @@ struct command {
 	size_t errors_size;
 	bool hurries;
 	uint64_t next_try; /* 0: no trouble */
-	struct command_valve output_valve;
-	struct command_valve failure_valve;
+	struct valve output_valve;
+	struct valve failure_valve;
 	unsigned char *scratch;
 };
 
@@ -86,7 +86,7 @@ say_failed(struct command *c, const struct command_label *label, const char *how
 	struct log_subject subject = {.connection = label->origin->connection,
 				      .listener = label->origin->listener, .peer = peer};
 
-	if (!command_valve_pass(&c->failure_valve, clock_now()))
+	if (!valve_pass(&c->failure_valve, clock_now()))
 		return;
 	net_address_text(&label->origin->peer, peer);
 	log_connection(LOG_LEVEL_WARNING, "command-failed", &subject,
@@ -95,22 +95,22 @@ say_failed(struct command *c, const struct command_label *label, const char *how
 }
 
 static void
-say_sum(struct command *c, struct command_valve *valve, enum log_level level, const char *event,
+say_sum(struct command *c, struct valve *valve, enum log_level level, const char *event,
 	const char *what)
 {
 	log_event(level, event, "sink %s: %llu more %s", c->sink->config->name,
-		  (unsigned long long)command_valve_sum(valve), what);
+		  (unsigned long long)valve_sum(valve), what);
 }
 
 static void
 say_sums(struct command *c, uint64_t now, bool last)
 {
-	uint64_t due = command_valve_due(&c->failure_valve);
+	uint64_t due = valve_due(&c->failure_valve);
 
 	if (due != 0 && (last || now >= due))
 		say_sum(c, &c->failure_valve, LOG_LEVEL_WARNING, "command-failed",
 			"commands failed");
-	due = command_valve_due(&c->output_valve);
+	due = valve_due(&c->output_valve);
 	if (due != 0 && (last || now >= due))
 		say_sum(c, &c->output_valve, LOG_LEVEL_INFO, "command-output",
 			"lines were not logged");
@@ -329,8 +329,8 @@ patience(const struct command *c)
 	uint64_t first = c->next_try, now = clock_now();
 	unsigned i;
 
-	sooner(&first, command_valve_due(&c->failure_valve));
-	sooner(&first, command_valve_due(&c->output_valve));
+	sooner(&first, valve_due(&c->failure_valve));
+	sooner(&first, valve_due(&c->output_valve));
 	for (i = 0; i < c->most; i++)
 		if (c->processes[i].pid != 0)
 			sooner(&first, c->processes[i].deadline);

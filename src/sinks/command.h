@@ -12,25 +12,12 @@
 
 #include "base/net.h"
 #include "message/message.h"
+#include "sinks/valve.h"
 
 struct config_sink;
 
 #define COMMAND_LINE 900  /* bytes of a line that are logged */
 #define COMMAND_LINES 100 /* lines of a process */
-
-/* Says at most so many lines in ten seconds, and afterwards how many more there were. */
-struct command_valve {
-	unsigned most;
-	unsigned said;
-	uint64_t held;
-	uint64_t since; /* 0: nothing said yet */
-};
-
-bool command_valve_pass(struct command_valve *valve, uint64_t now);
-/* When there is a sum to say; 0: there is none. */
-uint64_t command_valve_due(const struct command_valve *valve);
-/* How many were held back; starts anew. */
-uint64_t command_valve_sum(struct command_valve *valve);
 
 /* Whose message a line is about. */
 struct command_label {
@@ -42,7 +29,7 @@ struct command_label {
 /* Standard output and error of one process, on their way into the log. */
 struct command_output {
 	int fd; /* -1: there is none, or it has ended */
-	struct command_valve *valve;
+	struct valve *valve;
 	unsigned lines;
 	uint64_t unsaid; /* bytes past COMMAND_LINES */
 	size_t used;

@@ -15,40 +15,7 @@
 #include "base/utf8.h"
 #include "sinks/command.h"
 
-#define INTERVAL UINT64_C(10000000)
 #define LAST_READS 4 /* a pipe holds 64 KiB; a child of its own may go on writing */
-
-bool
-command_valve_pass(struct command_valve *valve, uint64_t now)
-{
-	if (valve->held == 0 && (valve->since == 0 || now - valve->since >= INTERVAL)) {
-		valve->since = now;
-		valve->said = 0;
-	}
-	if (valve->held == 0 && valve->said < valve->most) {
-		valve->said++;
-		return true;
-	}
-	valve->held++;
-	return false;
-}
-
-uint64_t
-command_valve_due(const struct command_valve *valve)
-{
-	return valve->held == 0 ? 0 : valve->since + INTERVAL;
-}
-
-uint64_t
-command_valve_sum(struct command_valve *valve)
-{
-	uint64_t held = valve->held;
-
-	valve->held = 0;
-	valve->said = 0;
-	valve->since = 0;
-	return held;
-}
 
 static void
 say(const struct command_label *label, const char *text, const char *more)
@@ -71,7 +38,7 @@ end_line(struct command_output *output, const struct command_label *label)
 
 	if (output->lines >= COMMAND_LINES || !log_enabled(LOG_LEVEL_INFO)) {
 		output->unsaid += output->used + 1;
-	} else if (command_valve_pass(output->valve, clock_now())) {
+	} else if (valve_pass(output->valve, clock_now())) {
 		len = utf8_show(&show, text, output->line, output->used);
 		len += utf8_show_end(&show, text + len);
 		text[len] = '\0';
@@ -150,7 +117,7 @@ command_output_end(struct command_output *output, const struct command_label *la
 	output->fd = -1;
 	if (output->used > 0)
 		end_line(output, label);
-	if (output->unsaid > 0 && command_valve_pass(output->valve, clock_now())) {
+	if (output->unsaid > 0 && valve_pass(output->valve, clock_now())) {
 		snprintf(text, sizeof(text), "... and %llu bytes more",
 			 (unsigned long long)output->unsaid);
 		say(label, text, "");

@@ -19,6 +19,9 @@ static const struct sink_kind *const kinds[] = {
 	[CONFIG_SINK_FILE] = &sink_kind_file,
 	[CONFIG_SINK_SPOOL] = &sink_kind_spool,
 	[CONFIG_SINK_COMMAND] = &sink_kind_command,
+#ifdef HAVE_RDKAFKA
+	[CONFIG_SINK_KAFKA] = &sink_kind_kafka,
+#endif
 };
 
 int
@@ -143,8 +146,9 @@ sink_answer(struct delivery *delivery, enum outcome outcome)
 		sink_answer_mixed(delivery, 0, batch->count);
 }
 
-void
-sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error)
+static void
+trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what,
+	       const char *reason)
 {
 	bool begins;
 
@@ -153,13 +157,19 @@ sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *
 	trouble->failing = true;
 	trouble->failed++;
 	if (begins)
-		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, strerror(error));
+		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, reason);
 	pthread_mutex_unlock(&trouble->lock);
 	if (begins)
 		log_event_with(LOG_LEVEL_ERROR, "sink-failing",
-			  LOG_FIELDS(LOG_TEXT("reason", strerror(error))),
+			  LOG_FIELDS(LOG_TEXT("reason", reason)),
 			  "sink %s: %s: %s; messages are refused until it works again",
-			  sink, what, strerror(error));
+			  sink, what, reason);
+}
+
+void
+sink_trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what, int error)
+{
+	trouble_begins(trouble, sink, what, strerror(error));
 }
 
 void
@@ -207,6 +217,12 @@ void
 sink_failing(struct sink *sink, const char *what, int error)
 {
 	sink_trouble_begins(sink->trouble, sink->config->name, what, error);
+}
+
+void
+sink_failing_as(struct sink *sink, const char *what, const char *reason)
+{
+	trouble_begins(sink->trouble, sink->config->name, what, reason);
 }
 
 void

@@ -105,6 +105,8 @@ bool sink_trouble_why(struct sink_trouble *trouble, char *why, size_t size);
 
 /* The same for a sink. */
 void sink_failing(struct sink *sink, const char *what, int error);
+/* The same for errors that have no number. */
+void sink_failing_as(struct sink *sink, const char *what, const char *reason);
 void sink_well(struct sink *sink);
 bool sink_is_ready(struct sink *sink);
 
