@@ -5,8 +5,8 @@
 #include "message/chunk.h"
 
 #define READS 32            /* that fit into a chunk, ... */
-#define CHUNK_MOST 2097152  /* ... unless it were larger than this */
-#define SPARE_BYTES 4194304 /* at most so much is kept spare a pool, or one chunk */
+#define CHUNK_MOST 524288   /* ... unless it were larger than this */
+#define SPARE_BYTES 2097152 /* at most so much is kept spare a pool, or one chunk */
 
 size_t
 chunk_size(size_t read_size)
