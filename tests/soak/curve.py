@@ -25,18 +25,20 @@ text { font: 13px system-ui, sans-serif; fill: #222 }
 LEFT, WIDTH, HEIGHT, GAP = 64, 700, 90, 48
 
 
-def columns(values, count):
-    """The lowest and the highest of each of at most `count` columns: no peak is lost."""
-    count = min(count, len(values))
-    for i in range(count):
-        part = values[i * len(values) // count:(i + 1) * len(values) // count]
-        yield from ((i / count, min(part)), ((i + .5) / count, max(part)))
+def columns(points, count):
+    """Of each of `count` columns of the time (0 to 1) the lowest and the highest: no peak is lost."""
+    bins = {}
+    for at, value in points:
+        bins.setdefault(min(int(at * count), count - 1), []).append(value)
+    for number in sorted(bins):
+        yield from ((number / count, min(bins[number])), ((number + .5) / count, max(bins[number])))
 
 
 def svg(samples, warm, title):
     """samples: dictionaries with `second` and the columns of PANELS; warm: seconds that are not
     judged."""
     last = samples[-1]["second"] or 1
+    times = [sample["second"] / last for sample in samples]
     parts, y = ['<text x="16" y="24">%s</text>' % escape(title)], 40
     for column, label, divisor in PANELS:
         values = [sample[column] / divisor for sample in samples]
@@ -47,7 +49,7 @@ def svg(samples, warm, title):
         parts.append('<rect class="warm" x="%d" y="%d" width="%.1f" height="%d"/>'
                      % (LEFT, y, min(warm / last, 1) * WIDTH, HEIGHT))
         points = " ".join("%.1f,%.1f" % (LEFT + x * WIDTH, y + HEIGHT - value / top * HEIGHT)
-                          for x, value in columns(values, WIDTH // 2))
+                          for x, value in columns(zip(times, values), WIDTH // 2))
         parts.append('<polyline class="line" points="%s"/>' % points)
         for value in (0, top / 1.1):
             at = y + HEIGHT - value / top * HEIGHT
