@@ -194,9 +194,11 @@ def test_fatal(scratch, mock):
                    "RETRY unavailable" in asked, "all in flight is answered", repr(set(asked)))
         tap.result(len(daemon.wait_event("kafka-renewed")) == 1, "and the log says so once")
         works(daemon)
-        kept = {b"%d" % n for n in range(500) if asked[n] == "OK"}
-        wait_for("what was acknowledged", lambda: kept <= set(values(mock.records(topic))))
-        tap.result(kept != set(), "what was acknowledged meanwhile is there")
+        tap.result(daemon.ask(b"500") == ["OK"], "and the new one works")
+        kept = {b"%d" % n for n in range(501) if n == 500 or asked[n] == "OK"}
+        wait_for("what was acknowledged", lambda: b"500" in values(mock.records(topic)))
+        tap.result(kept <= set(values(mock.records(topic))),
+                   "what was acknowledged meanwhile is there")
         daemon.finish(tap, "fatal")
 
 
