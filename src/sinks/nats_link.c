@@ -342,52 +342,59 @@ wait_until(pthread_cond_t *cond, pthread_mutex_t *lock, uint64_t until)
 	pthread_cond_timedwait(cond, lock, &time);
 }
 
+/* Says that it is not open, once that has lasted; the lock is held, and given up meanwhile. */
+static void
+say_late(struct nats_link *link, uint64_t now)
+{
+	char why[sizeof(link->why)];
+
+	if (link->state == NATS_LINK_OPEN || link->said ||
+	    (link->state == NATS_LINK_DOWN && now - link->since < GRACE))
+		return;
+	link->said = true;
+	memcpy(why, link->why, sizeof(why));
+	pthread_mutex_unlock(&link->lock);
+	sink_failing_as(link->sink, link->stream, why);
+	pthread_mutex_lock(&link->lock);
+}
+
 /* What is due; the lock is held, and given up meanwhile. */
 static void
 tend(struct nats_link *link)
 {
 	natsConnection *connection = link->connection;
-	bool lasts, is_late;
-	natsConnStatus status;
-	uint64_t now = clock_now();
+	natsConnStatus status = NATS_CONN_STATUS_DISCONNECTED;
+	uint64_t now = clock_now(), until;
+	bool lasts, due, doubted;
 
-	is_late = link->state != NATS_LINK_OPEN && !link->said &&
-		  (link->state == NATS_LINK_UNFIT || now - link->since >= GRACE);
-	link->said |= is_late;
-	pthread_mutex_unlock(&link->lock);
-	if (is_late) {
-		char why[sizeof(link->why)];
-
-		pthread_mutex_lock(&link->lock);
-		memcpy(why, link->why, sizeof(why));
-		pthread_mutex_unlock(&link->lock);
-		sink_failing_as(link->sink, link->stream, why);
-	}
-	lasts = !sink_is_ready(link->sink);
-	status = connection != NULL ? natsConnection_Status(connection)
-				    : NATS_CONN_STATUS_DISCONNECTED;
-	if (connection == NULL && now >= link->next) {
-		pthread_mutex_lock(&link->lock);
+	say_late(link, now);
+	due = now >= link->next;
+	if (connection == NULL && due)
 		link->next = now + RETRY;
-		pthread_mutex_unlock(&link->lock);
+	pthread_mutex_unlock(&link->lock);
+	lasts = !sink_is_ready(link->sink);
+	if (connection != NULL)
+		status = natsConnection_Status(connection);
+	else if (due)
 		connect_now(link);
-	} else if (connection != NULL && status == NATS_CONN_STATUS_CLOSED) {
+	if (status == NATS_CONN_STATUS_CLOSED) {
 		set_last_error(link, connection, "the connection was closed");
 		disconnect(link);
-	} else if (status == NATS_CONN_STATUS_CONNECTED && now >= link->next &&
-		   (lasts || link->suspect || link->state != NATS_LINK_OPEN)) {
-		ask(link);
-	} else {
-		uint64_t until = now + (link->state == NATS_LINK_OPEN && !lasts ? ASK_AGAIN : ASK_SOON);
-
-		if (link->next > now && link->next < until)
-			until = link->next;
-		pthread_mutex_lock(&link->lock);
-		if (!link->stop)
-			wait_until(&link->tend, &link->lock, until);
-		return;
 	}
 	pthread_mutex_lock(&link->lock);
+	doubted = lasts || link->suspect || link->state != NATS_LINK_OPEN;
+	if (status == NATS_CONN_STATUS_CONNECTED && now >= link->next && doubted) {
+		pthread_mutex_unlock(&link->lock);
+		ask(link);
+		pthread_mutex_lock(&link->lock);
+		return;
+	}
+	if (link->stop || (connection == NULL && due))
+		return;
+	until = now + (doubted ? ASK_SOON : ASK_AGAIN);
+	if (link->next > now && link->next < until)
+		until = link->next;
+	wait_until(&link->tend, &link->lock, until);
 }
 
 static void *
