@@ -60,7 +60,7 @@ packages_install() {
 				apt_get install --no-install-recommends $missing; }
 }
 
-packages_build='autoconf automake gcc libc6-dev libconfig-dev libevent-dev libjansson-dev librdkafka-dev libssl-dev make pkg-config'
+packages_build='autoconf automake gcc libc6-dev libconfig-dev libevent-dev libjansson-dev libnats-dev librdkafka-dev libssl-dev make pkg-config'
 
 # Everything that building takes, or exit 69 with what is missing.
 require_build() {
@@ -81,10 +81,11 @@ require_build() {
 	cat >&2 <<-END
 		$me: missing:$missing
 		Building takes a C compiler, make, autoconf, automake, pkg-config, libevent 2.1.12
-		and libconfig 1.5, for TLS OpenSSL 1.1.1, for cistern top jansson, for Kafka librdkafka; the tests take
+		and libconfig 1.5, for TLS OpenSSL 1.1.1, for cistern top jansson, for Kafka librdkafka, for
+		NATS libnats 3.4; the tests take
 		Check 0.15 as well:
 		  Debian  apt-get install $packages_build check libsubunit-dev
-		  Fedora  dnf install autoconf automake gcc make pkgconf-pkg-config libevent-devel libconfig-devel openssl-devel jansson-devel librdkafka-devel check-devel
+		  Fedora  dnf install autoconf automake gcc make pkgconf-pkg-config libevent-devel libconfig-devel openssl-devel jansson-devel cnats-devel librdkafka-devel check-devel
 		  Arch    pacman -S base-devel libevent libconfig openssl jansson librdkafka check
 		  Alpine  apk add build-base autoconf automake pkgconf linux-headers libevent-dev libconfig-dev openssl-dev jansson-dev librdkafka-dev check-dev
 		  macOS   brew install autoconf automake pkg-config libevent libconfig openssl jansson librdkafka check

@@ -15,6 +15,10 @@
 #include "daemon.h"
 #include "intake/tls.h"
 #include "sinks/kafka.h"
+#include "sinks/sink.h"
+#ifdef HAVE_NATS
+#include "sinks/nats_options.h"
+#endif
 
 #ifndef CISTERN_SYSCONFDIR
 #define CISTERN_SYSCONFDIR "/etc/cistern"
@@ -53,6 +57,11 @@ version(void)
 	       LIBCONFIG_VER_MINOR, LIBCONFIG_VER_REVISION);
 	printf("%s\n", tls_version());
 	printf("%s\n", kafka_version());
+#ifdef HAVE_NATS
+	printf("NATS: libnats %s\n", nats_version());
+#else
+	printf("NATS: no\n");
+#endif
 #ifdef FAULT_POINTS
 	printf("fault points: yes (a test build, not for use)\n");
 #endif
@@ -129,6 +138,8 @@ main(int argc, char **argv)
 		return code;
 	if (test) {
 		code = tls_check(config, stderr) + kafka_check(config, stderr) == 0 ? 0 : EX_CONFIG;
+		if (!sinks_check(config, stderr))
+			code = EX_CONFIG;
 		if (code == 0)
 			printf("%s: OK\n", file);
 		config_unref(config);

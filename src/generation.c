@@ -170,6 +170,7 @@ static bool
 wants_local(const struct config_sink *sink)
 {
 	return sink->type == CONFIG_SINK_COMMAND || sink->type == CONFIG_SINK_KAFKA ||
+	       sink->type == CONFIG_SINK_NATS ||
 	       (sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON);
 }
 

@@ -74,7 +74,11 @@ compare_sinks(const struct config_sink *one, const struct config_sink *other)
 		dump_sink(a.file, "", one);
 	if (b.file != NULL)
 		dump_sink(b.file, "", other);
-	return same_text(&a, &b);
+	if (!same_text(&a, &b))
+		return false;
+	/* One writes into the directory of the other. */
+	return one->nats.claim == NULL || other->nats.claim == NULL ||
+	       compare_sinks(one->nats.claim, other->nats.claim);
 }
 
 void

@@ -89,6 +89,33 @@ struct config_listener {
 };
 
 enum config_key { CONFIG_KEY_NONE, CONFIG_KEY_PEER, CONFIG_KEY_ID };
+/* TLS towards servers that we connect to; ciphers NULL: none. */
+struct config_client_tls {
+	char *ca; /* files; NULL: the system's authorities */
+	char *certificate;
+	char *key;
+	char *ciphers;
+};
+
+/* A stream that is made where there is none; replicas 0: it has to be there. */
+struct config_create {
+	unsigned replicas;
+	bool memory; /* storage */
+	uint64_t max_bytes;
+	uint64_t max_age;
+	uint64_t duplicate_window;
+};
+
+struct config_nats {
+	struct config_strings servers;
+	char *subject; /* see message/subject.h */
+	char *stream;
+	struct config_create create;
+	char *credentials; /* a file; NULL: none */
+	struct config_client_tls tls;
+	char *claim_check; /* name of a spool, or NULL; ... */
+	const struct config_sink *claim; /* ... and that, of the same configuration */
+};
 
 enum config_sink_type {
 	CONFIG_SINK_CONSOLE,
@@ -96,6 +123,7 @@ enum config_sink_type {
 	CONFIG_SINK_SPOOL,
 	CONFIG_SINK_COMMAND,
 	CONFIG_SINK_KAFKA,
+	CONFIG_SINK_NATS,
 };
 
 struct config_sink {
@@ -110,12 +138,13 @@ struct config_sink {
 	uint64_t min_free;
 	struct config_strings argv; /* command, and what follows */
 	unsigned max_processes;
-	uint64_t timeout;
+	uint64_t timeout; /* nats, too */
 	bool run_as_root;
 	struct config_strings brokers; /* kafka: "HOST[:PORT]", and what follows */
 	char *topic;
 	enum config_key key;
 	struct config_strings properties; /* "NAME=VALUE" */
+	struct config_nats nats;
 };
 
 struct config_log {

@@ -78,6 +78,7 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	case TABLE_NAMES:
 	case TABLE_BROKERS:
 	case TABLE_PROPERTIES:
+	case TABLE_SERVERS:
 		print_strings(to, (const void *)((const char *)base + row->offset));
 		break;
 	case TABLE_BLOCKS:
@@ -95,21 +96,22 @@ print_value(FILE *to, const struct config_row *row, const void *base)
 	}
 }
 
-/* Whether there is nothing to print; of a group, whether it lacks what it must have. */
+static bool
+is_zero(const char *bytes, size_t len)
+{
+	for (size_t i = 0; i < len; i++)
+		if (bytes[i] != 0)
+			return false;
+	return true;
+}
+
+/* Whether there is nothing to print; of a group, whether it was left out: then nothing
+ * in it has a value, else at least one of its settings has a default. */
 static bool
 is_absent(const struct config_row *row, const void *base)
 {
-	size_t count;
-	const struct config_row *rows = config_table(&count);
-
-	if (row->type == TABLE_GROUP) {
-		for (size_t i = 0; i < count; i++)
-			if (row->optional && rows[i].scope == row->inner &&
-			    (rows[i].required || rows[i].fallback != NULL) &&
-			    is_absent(&rows[i], (const char *)base + row->offset))
-				return true;
-		return false;
-	}
+	if (row->type == TABLE_GROUP)
+		return row->optional && is_zero((const char *)base + row->offset, row->width);
 	if (row->type == TABLE_NAMES || row->type == TABLE_PROPERTIES)
 		return ((const struct config_strings *)(const void *)((const char *)base +
 								      row->offset))->count == 0;

@@ -13,6 +13,7 @@
 #include "base/privileges.h"
 #include "config/brokers.h"
 #include "config/listeners.h"
+#include "config/nats_sinks.h"
 #include "config/table.h"
 #include "config/value.h"
 
@@ -123,6 +124,8 @@ belongs(const char *name)
 		return ", which stands in the group \"rate_limit\"";
 	if (table_find(TABLE_STATUS, name, 0) != NULL)
 		return ", which stands in the group \"status\"";
+	if (table_find(TABLE_CREATE, name, 0) != NULL)
+		return ", which stands in the group \"create\" of a sink";
 	if (table_find(TABLE_TLS, name, 0) != NULL)
 		return ", which stands in a group \"tls\"";
 	return "";
@@ -350,6 +353,7 @@ parse_sinks(struct parse *parse, const config_setting_t *root)
 			parse_sink(parse, NULL, sink);
 	}
 	check_paths(parse, group);
+	nats_sinks_check(parse, group);
 }
 
 /* What can only be done once everything is known to be good: names of sinks into

@@ -42,6 +42,20 @@ release_listener(struct config_listener *listener)
 	free(listener->deliver_to);
 }
 
+static void
+release_nats(struct config_nats *nats)
+{
+	release_strings(&nats->servers);
+	free(nats->subject);
+	free(nats->stream);
+	free(nats->credentials);
+	free(nats->tls.ca);
+	free(nats->tls.certificate);
+	free(nats->tls.key);
+	free(nats->tls.ciphers);
+	free(nats->claim_check);
+}
+
 void
 release_config(struct config *config)
 {
@@ -55,6 +69,7 @@ release_config(struct config *config)
 		release_strings(&config->sinks[i].brokers);
 		free(config->sinks[i].topic);
 		release_strings(&config->sinks[i].properties);
+		release_nats(&config->sinks[i].nats);
 	}
 	free(config->listeners);
 	free(config->sinks);

@@ -22,6 +22,8 @@
 #define RATE_LIMIT(member) .scope = TABLE_RATE_LIMIT, MEMBER(config_rate_limit, member)
 #define TLS(member) .scope = TABLE_TLS, MEMBER(config_tls, member)
 #define STATUS(member) .scope = TABLE_STATUS, MEMBER(config_status, member)
+#define CREATE(member) .scope = TABLE_CREATE, MEMBER(config_create, member)
+#define CLIENT_TLS(member) .scope = TABLE_CLIENT_TLS, MEMBER(config_client_tls, member)
 #define SINK(member) .scope = TABLE_SINK, MEMBER(config_sink, member)
 
 #define CONSOLE (1U << CONFIG_SINK_CONSOLE)
@@ -29,6 +31,7 @@
 #define SPOOL (1U << CONFIG_SINK_SPOOL)
 #define COMMAND (1U << CONFIG_SINK_COMMAND)
 #define KAFKA (1U << CONFIG_SINK_KAFKA)
+#define NATS (1U << CONFIG_SINK_NATS)
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -79,6 +82,7 @@ static const char *const sink_types[] = {
 	[CONFIG_SINK_SPOOL] = "spool",
 	[CONFIG_SINK_COMMAND] = "command",
 	[CONFIG_SINK_KAFKA] = "kafka",
+	[CONFIG_SINK_NATS] = "nats",
 	NULL,
 };
 static const char *const keys[] = {
@@ -88,6 +92,7 @@ static const char *const keys[] = {
 	NULL,
 };
 static const char *const log_formats[] = { "text", "json", NULL }; /* for a bool, json */
+static const char *const storages[] = { "file", "memory", NULL }; /* for a bool, memory */
 static const char *const orders[] = { "big", "little", NULL };     /* for a bool, little */
 static const char *const lengths[] = { "1", "2", "4", "8", NULL };
 
@@ -219,7 +224,8 @@ static const struct config_row rows[] = {
 	  .help = "longest time from a connection's begin to the end of its handshake" },
 
 	{ "type", SINK(type), .type = TABLE_CHOICE, .choices = sink_types,
-	  .sink_types = CONSOLE | FILES | SPOOL | COMMAND | KAFKA, .required = true, .help = "the kind of sink" },
+	  .sink_types = CONSOLE | FILES | SPOOL | COMMAND | KAFKA | NATS, .required = true,
+	  .help = "the kind of sink" },
 	{ "format", SINK(format), .type = TABLE_CHOICE, .choices = formats, .fallback = "text",
 	  .sink_types = CONSOLE, .help = "how a message is written" },
 	{ "path", SINK(path), .type = TABLE_PATH, .sink_types = FILES, .required = true,
@@ -255,6 +261,42 @@ static const struct config_row rows[] = {
 	{ "timeout", SINK(timeout), .type = TABLE_DURATION, .minimum = TYPES_SECOND,
 	  .maximum = 86400 * TYPES_SECOND, .fallback = "30s", .sink_types = KAFKA,
 	  .help = "longest wait for the cluster's acknowledgement" },
+	{ "servers", SINK(nats.servers), .type = TABLE_SERVERS, .sink_types = NATS,
+	  .required = true, .help = "addresses of servers of the cluster" },
+	{ "subject", SINK(nats.subject), .type = TABLE_TEXT, .sink_types = NATS,
+	  .required = true, .help = "what messages are published as; {listener} and {peer} are filled in" },
+	{ "stream", SINK(nats.stream), .type = TABLE_TEXT, .sink_types = NATS, .required = true,
+	  .help = "the stream that has to acknowledge them" },
+	{ "create", SINK(nats.create), .type = TABLE_GROUP, .inner = TABLE_CREATE, .optional = true,
+	  .sink_types = NATS, .help = "how the stream is made where there is none" },
+	{ "credentials", SINK(nats.credentials), .type = TABLE_PATH, .sink_types = NATS,
+	  .help = "file with the user's JWT and seed" },
+	{ "tls", SINK(nats.tls), .type = TABLE_GROUP, .inner = TABLE_CLIENT_TLS, .optional = true,
+	  .sink_types = NATS, .help = "TLS to the servers, and which certificates" },
+	{ "timeout", SINK(timeout), .type = TABLE_DURATION, .minimum = TYPES_SECOND, .maximum = YEAR,
+	  .fallback = "30s", .sink_types = NATS,
+	  .help = "how long a message may wait for the stream" },
+	{ "claim_check", SINK(nats.claim_check), .type = TABLE_TEXT, .sink_types = NATS,
+	  .help = "spool for messages that are too large for the stream" },
+
+	{ "replicas", CREATE(replicas), .type = TABLE_INTEGER, .minimum = 1, .maximum = 5,
+	  .fallback = "1", .help = "on how many servers each message is stored" },
+	{ "storage", CREATE(memory), .type = TABLE_CHOICE, .choices = storages, .fallback = "file",
+	  .help = "where servers keep messages" },
+	{ "max_bytes", CREATE(max_bytes), .type = TABLE_SIZE, .maximum = INT64_MAX, .fallback = "0",
+	  .help = "size at which the stream takes no more; 0: no bound" },
+	{ "max_age", CREATE(max_age), .type = TABLE_DURATION, .maximum = YEAR, .fallback = "0",
+	  .help = "age at which messages go; 0: never" },
+	{ "duplicate_window", CREATE(duplicate_window), .type = TABLE_DURATION,
+	  .minimum = TYPES_SECOND / 10, .maximum = YEAR, .fallback = "2m",
+	  .help = "how long an id is remembered" },
+	{ "ca", CLIENT_TLS(ca), .type = TABLE_PATH,
+	  .help = "file of the authorities that may issue servers' certificates" },
+	{ "certificate", CLIENT_TLS(certificate), .type = TABLE_PATH,
+	  .help = "file of our certificate" },
+	{ "key", CLIENT_TLS(key), .type = TABLE_PATH, .help = "file of its private key" },
+	{ "ciphers", CLIENT_TLS(ciphers), .type = TABLE_TEXT,
+	  .fallback = "ECDHE+AESGCM:ECDHE+CHACHA20", .help = "OpenSSL's names of ciphers" },
 };
 
 #define N_ROWS (sizeof rows / sizeof rows[0])

@@ -23,6 +23,8 @@ enum table_scope {
 	TABLE_RATE_LIMIT, /* inside rate_limit = { ... } of a listener */
 	TABLE_TLS,        /* inside tls = { ... } of a listener */
 	TABLE_STATUS,     /* inside status = { ... } */
+	TABLE_CREATE,     /* inside create = { ... } of a sink */
+	TABLE_CLIENT_TLS, /* inside tls = { ... } of a sink */
 };
 
 enum table_type {
@@ -43,6 +45,7 @@ enum table_type {
 	TABLE_BROKERS,   /* "HOST[:PORT]": one or a list */
 	TABLE_TOPIC,	 /* of Kafka */
 	TABLE_PROPERTIES, /* a list of "NAME=VALUE" */
+	TABLE_SERVERS,   /* of NATS: one or a list */
 	TABLE_SINK_NAME,
 	TABLE_SINK_NAMES, /* one or a list */
 	TABLE_GROUP,      /* has rows of its own, or names that the operator gives */

@@ -16,6 +16,7 @@
 #include "config/blocks.h"
 #include "config/brokers.h"
 #include "config/group.h"
+#include "config/nats_sinks.h"
 #include "config/types.h"
 
 static bool
@@ -102,6 +103,9 @@ print_expected(FILE *to, const struct config_row *row)
 		break;
 	case TABLE_ARGUMENTS:
 		fputs("a list of strings: a program's absolute path (\"/...\") and its arguments", to);
+		break;
+	case TABLE_SERVERS:
+		fputs("a string, or a list of strings: \"nats://HOST:PORT\"", to);
 		break;
 	case TABLE_NAMES:
 		fputs("a host's name (\"cistern.example.com\"), or a list of names", to);
@@ -427,6 +431,8 @@ check_string(struct parse *parse, const struct config_row *row, const config_set
 		return check_name(parse, row, setting, text);
 	case TABLE_BROKERS:
 		return brokers_check(parse, row, setting, text);
+	case TABLE_SERVERS:
+		return nats_sinks_check_server(parse, setting, text);
 	default:
 		return check_address(parse, row, setting, text);
 	}
@@ -436,7 +442,8 @@ static bool
 is_list(const struct config_row *row)
 {
 	return row->type == TABLE_ADDRESSES || row->type == TABLE_SINK_NAMES ||
-	       row->type == TABLE_NAMES || row->type == TABLE_BROKERS;
+	       row->type == TABLE_NAMES || row->type == TABLE_BROKERS ||
+	       row->type == TABLE_SERVERS;
 }
 
 /* One more of a list; setting is its place. */

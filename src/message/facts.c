@@ -25,6 +25,28 @@ fact_header(enum fact fact)
 	return headers[fact];
 }
 
+size_t
+fact_header_value(char *to, const char *value)
+{
+	static const char digits[] = "0123456789ABCDEF";
+	char *at = to;
+
+	for (; *value != '\0'; value++) {
+		unsigned char c = (unsigned char)*value;
+
+		if (c >= 0x20 && c != 0x7f) {
+			*at++ = *value;
+			continue;
+		}
+		*at++ = '\\';
+		*at++ = 'x';
+		*at++ = digits[c >> 4];
+		*at++ = digits[c & 15];
+	}
+	*at = '\0';
+	return (size_t)(at - to);
+}
+
 const char *
 fact_name(enum fact fact)
 {

@@ -38,7 +38,12 @@ void facts_set(struct facts *facts, const struct batch *batch, const struct mess
 /* "id", "listener", ..., "tls_subject": as the keys of format json. */
 const char *fact_name(enum fact fact);
 
-/* "Cistern-Id", "Cistern-Listener", ..., "Cistern-Tls-Subject": as headers of brokers. */
+/* "Cistern-Id", "Cistern-Listener", ..., "Cistern-Tls-Subject": in headers of brokers. */
 const char *fact_header(enum fact fact);
+
+/* A value as a header may hold it: controls are shown as \xNN, so it stays on its line.
+ * Returns the length; `to` has room for FACT_HEADER_MAX of the value's. */
+#define FACT_HEADER_MAX(len) (4 * (len) + 1)
+size_t fact_header_value(char *to, const char *value);
 
 #endif

@@ -22,6 +22,9 @@ static const struct sink_kind *const kinds[] = {
 #ifdef HAVE_RDKAFKA
 	[CONFIG_SINK_KAFKA] = &sink_kind_kafka,
 #endif
+#ifdef HAVE_NATS
+	[CONFIG_SINK_NATS] = &sink_kind_nats,
+#endif
 };
 
 int
@@ -153,8 +156,9 @@ trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what,
 	bool begins;
 
 	pthread_mutex_lock(&trouble->lock);
-	begins = !trouble->failing;
+	begins = !trouble->failing || trouble->unsaid;
 	trouble->failing = true;
+	trouble->unsaid = false;
 	trouble->failed++;
 	if (begins)
 		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, reason);
@@ -180,7 +184,7 @@ sink_trouble_ends(struct sink_trouble *trouble, const char *sink)
 	pthread_mutex_lock(&trouble->lock);
 	if (trouble->failing) {
 		failed = trouble->failed;
-		trouble->failing = false;
+		trouble->failing = trouble->unsaid = false;
 		trouble->failed = 0;
 	}
 	pthread_mutex_unlock(&trouble->lock);
@@ -226,6 +230,17 @@ sink_failing_as(struct sink *sink, const char *what, const char *reason)
 }
 
 void
+sink_starting(struct sink *sink, const char *why)
+{
+	struct sink_trouble *trouble = sink->trouble;
+
+	pthread_mutex_lock(&trouble->lock);
+	trouble->failing = trouble->unsaid = true;
+	snprintf(trouble->why, sizeof(trouble->why), "%s", why);
+	pthread_mutex_unlock(&trouble->lock);
+}
+
+void
 sink_well(struct sink *sink)
 {
 	sink_trouble_ends(sink->trouble, sink->config->name);
@@ -235,4 +250,19 @@ bool
 sink_is_ready(struct sink *sink)
 {
 	return !sink_trouble_lasts(sink->trouble);
+}
+
+bool
+sinks_check(const struct config *config, FILE *to)
+{
+	bool good = true;
+	size_t i;
+
+	for (i = 0; i < config->n_sinks; i++) {
+		const struct config_sink *sink = &config->sinks[i];
+
+		if (kinds[sink->type]->check != NULL)
+			good = kinds[sink->type]->check(sink, to) && good;
+	}
+	return good;
 }

@@ -16,6 +16,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #include "config/config.h"
 #include "message/message.h"
@@ -29,6 +30,9 @@ struct sink_kind {
 	 * Main thread, before privileges are dropped.  Returns 0 or an exit code of
 	 * sysexits.h, having logged why. */
 	int (*open)(struct sink *sink);
+	/* Says to `to` what open would find wrong with its files, without changing or
+	 * connecting to anything (cisternd -t).  NULL: nothing to check.  False: it did. */
+	bool (*check)(const struct config_sink *config, FILE *to);
 	/* Starts the threads; after daemon(3) and the change of user.  0 or an exit code. */
 	int (*start)(struct sink *sink);
 	/* Takes a chain of deliveries over, in order.  Any worker; never blocks, never
@@ -48,6 +52,7 @@ struct sink_kind {
 struct sink_trouble {
 	pthread_mutex_t lock;
 	bool failing;
+	bool unsaid; /* it has only begun to work: nothing was logged */
 	uint64_t failed; /* messages since the episode began */
 	char why[160];
 };
@@ -109,5 +114,14 @@ void sink_failing(struct sink *sink, const char *what, int error);
 void sink_failing_as(struct sink *sink, const char *what, const char *reason);
 void sink_well(struct sink *sink);
 bool sink_is_ready(struct sink *sink);
+
+/* The same for errors that have no number. */
+void sink_failing_as(struct sink *sink, const char *what, const char *reason);
+
+/* It cannot accept yet, and that is no trouble: only readiness tells. */
+void sink_starting(struct sink *sink, const char *why);
+
+/* For cisternd -t.  False: what is wrong has been said. */
+bool sinks_check(const struct config *config, FILE *to);
 
 #endif

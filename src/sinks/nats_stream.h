@@ -1,0 +1,26 @@
+/*
+ * nats_stream: asking the servers about the stream, and making it.
+ *
+ * Blocks for as long as the servers take to answer; the keeper's alone.
+ */
+#ifndef SINKS_NATS_STREAM_H
+#define SINKS_NATS_STREAM_H
+
+#include "sinks/nats_link.h"
+
+struct nats_finding {
+	enum nats_link_state state;
+	uint64_t limit; /* of a message with its headers; 0: unknown */
+	bool full;	/* it takes no more, or hardly */
+	char **subjects; /* that it takes, the caller's to free; NULL: unknown */
+	int n_subjects;
+	char why[160]; /* it is not open */
+};
+
+/* Asks, and makes a stream that is not there where the sink has `create`. */
+void nats_stream_ask(struct nats_finding *finding, natsConnection *connection,
+		     const struct config_sink *config);
+
+void nats_stream_free_subjects(char **subjects, int count);
+
+#endif

@@ -1,0 +1,283 @@
+#!/usr/bin/env python3
+"""experiment: many clients, a cluster of three nats-servers with a stream in three copies, and
+nothing that stays up: servers are killed, cut off and started again, one at a time, and
+cisternd is killed and started again.  At the end the whole cluster stops for a while.
+
+Every message that a client was told OK for is in the stream, once by its id, byte for byte;
+whatever else is there (an answer that was lost) was sent by a client, and is there once, too.
+
+NATS_MESSAGES (8,000; make check-nats: 100,000), NATS_SEED (1); NATS_SPOOL=1 puts a spool
+that forwards in front of the sink: then nobody is refused while the cluster is gone.
+"""
+
+import os
+import random
+import re
+import signal
+import socket
+import sys
+import threading
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from cluster import Cluster, Daemon, DEADLINE, free_ports, require, storage, wait_for  # noqa: E402
+
+MESSAGES = int(os.environ.get("NATS_MESSAGES", "8000"))
+SEED = int(os.environ.get("NATS_SEED", "1"))
+SPOOL = os.environ.get("NATS_SPOOL", "") not in ("", "0")
+CLIENTS = 16
+AHEAD = 32
+PATIENCE = 10 * DEADLINE
+
+
+def payload(number):
+    """Another one for each number; of any bytes, mostly small."""
+    chance = random.Random(SEED << 32 | number)
+    size = chance.choice((0, 10, 100, 100, 300, 300, 1000, 1000, 5000)) if number % 500 else 100000
+    return b"%d:" % number + chance.randbytes(size)
+
+
+class Work:
+    """The messages that nobody has been told OK for."""
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.todo = list(range(MESSAGES - 1, -1, -1))
+        self.accepted = {}  # id: number
+        self.answers = {}
+        self.allowed = 0  # so many may have been sent by now
+        self.done = threading.Event()
+
+    def take(self):
+        with self.lock:
+            if len(self.todo) <= MESSAGES - self.allowed:
+                return None
+            return self.todo.pop()
+
+    def give_back(self, numbers):
+        with self.lock:
+            self.todo.extend(numbers)
+
+    def answered(self, number, line):
+        words = line.split()
+        with self.lock:
+            self.answers[words[0] + " " + words[1] if words[0] != "OK" else "OK"] = \
+                self.answers.get(words[0] + " " + words[1] if words[0] != "OK" else "OK", 0) + 1
+            if words[0] != "OK":
+                self.todo.append(number)
+                return False
+            if words[1] in self.accepted:
+                raise RuntimeError("an id twice: " + line)
+            self.accepted[words[1]] = number
+            if len(self.accepted) == MESSAGES:
+                self.done.set()
+            return True
+
+
+class Client(threading.Thread):
+    """Sends, some messages ahead of their receipts; sends again what was not accepted."""
+
+    def __init__(self, work, port):
+        super().__init__(daemon=True)
+        self.work, self.port, self.problem = work, port, None
+
+    def run(self):
+        while not self.work.done.is_set():
+            waiting = []
+            try:
+                self.connection(waiting)
+            except OSError:
+                pass
+            except Exception as error:  # told at the end
+                self.problem = error
+                return
+            self.work.give_back(waiting)
+            time.sleep(0.05)
+
+    def connection(self, waiting):
+        with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
+            receipts = connection.makefile("rb")
+            for _ in range(500):  # then another connection
+                while len(waiting) < AHEAD:
+                    number = self.work.take()
+                    if number is None:
+                        break
+                    waiting.append(number)
+                    data = payload(number)
+                    connection.sendall(b"%d:%s," % (len(data), data))
+                if not waiting:
+                    return
+                line = receipts.readline()
+                if not line.endswith(b"\n"):
+                    raise OSError("the end")
+                good = self.work.answered(waiting[0], line.decode())
+                waiting.pop(0)
+                if not good:
+                    time.sleep(0.01)
+
+
+class Chaos:
+    def __init__(self, cluster, daemon_of, work):
+        self.cluster, self.daemon_of, self.work = cluster, daemon_of, work
+        self.daemon = daemon_of()
+        self.daemon.ready()
+        self.done = []
+        self.quota = 0
+        self.logs = ""
+
+    def whole(self):
+        """All three copies are the same again: else the next kill might take the last one."""
+        def look():
+            info = self.cluster.info("S")
+            replicas = info.get("cluster", {}).get("replicas", [])
+            return len(replicas) == 2 and all(r["current"] and not r.get("offline") for r in replicas)
+        wait_for("the cluster is whole", look, PATIENCE)
+
+    def progress(self, count):
+        """Some more messages have been accepted."""
+        target = min(self.work.allowed, len(self.work.accepted) + count)
+        wait_for("progress past %d of %d: %r\n%s" % (
+            len(self.work.accepted), MESSAGES, self.work.answers, self.daemon.log()[-2000:]),
+            lambda: len(self.work.accepted) >= target, PATIENCE)
+
+    def leader(self):
+        name = self.cluster.info("S")["cluster"]["leader"]
+        return next(s for s in self.cluster.servers if s.name == name)
+
+    def server(self, leads):
+        leader = self.leader()
+        return leader if leads else next(s for s in self.cluster.servers if s is not leader)
+
+    def kill_server(self, leads, number=signal.SIGKILL):
+        server = self.server(leads)
+        server.kill(number)
+        self.progress(self.quota // 2)
+        server.start()
+        server.wait()
+        self.whole()
+
+    def freeze(self, leads):
+        server = self.server(leads)
+        server.freeze()
+        self.progress(self.quota // 2)
+        server.thaw()
+        self.whole()
+
+    def kill_daemon(self):
+        self.logs += self.daemon.log()
+        self.daemon.process.kill()
+        self.daemon.process.wait(DEADLINE)
+        self.daemon = self.daemon_of()
+        self.daemon.ready()
+
+    def run(self):
+        steps = [
+            ("a follower is killed", lambda: self.kill_server(False)),
+            ("cisternd is killed", self.kill_daemon),
+            ("the leader is killed", lambda: self.kill_server(True)),
+            ("the leader is cut off", lambda: self.freeze(True)),
+            ("cisternd is killed again", self.kill_daemon),
+            ("the leader is stopped", lambda: self.kill_server(True, signal.SIGTERM)),
+        ]
+        rounds = max(1, MESSAGES // 20000)
+        self.quota = MESSAGES * 9 // 10 // (rounds * len(steps))
+        for what, step in steps * rounds:
+            # Most of them are still to be sent when it happens.
+            self.work.allowed += self.quota
+            self.progress(self.quota // 8)
+            step()
+            self.progress(MESSAGES)  # all that may be sent so far
+            self.done.append(what)
+
+
+def full_stop(tap, chaos, work):
+    """All servers at once, and clients go on."""
+    for server in chaos.cluster.servers:
+        server.kill()
+    work.allowed = MESSAGES
+    if SPOOL:
+        wait_for("all are accepted", work.done.is_set, PATIENCE)
+        new = os.path.join(chaos.daemon.directory, "spool", "new")
+        tap.result(len(os.listdir(new)) > 0, "without a cluster the spool takes all")
+    else:
+        wait_for("refusals", lambda: work.answers.get("RETRY unavailable", 0) > 20 or work.done.is_set(),
+                 PATIENCE)
+        tap.result(not chaos.daemon.readiness()[0], "without a cluster it says that it is not ready")
+    for server in chaos.cluster.servers:
+        server.start()
+    for server in chaos.cluster.servers:
+        server.wait()
+    wait_for("all are accepted: %r" % work.answers, work.done.is_set, PATIENCE)
+    if SPOOL:
+        wait_for("the spool drains", lambda: not os.listdir(new), PATIENCE)
+    else:
+        wait_for("it is ready", lambda: chaos.daemon.readiness()[0], PATIENCE)
+    tap.result(True, "the cluster is back, and all %d are accepted" % MESSAGES)
+
+
+def compare(tap, found, work):
+    ids, wrong, extra = {}, 0, 0
+    for _, headers, data in found:
+        name = headers["Nats-Msg-Id"]
+        ids[name] = ids.get(name, 0) + 1
+        number = int(data.partition(b":")[0])
+        wrong += data != payload(number)
+        extra += name not in work.accepted
+        wrong += work.accepted.get(name, number) != number
+    lost = [name for name in work.accepted if name not in ids]
+    tap.result(not lost, "all that was acknowledged is there (%d of %d missing: %s)" % (
+        len(lost), len(work.accepted), " ".join(lost[:5])))
+    tap.result(max(ids.values()) == 1, "each once (%d twice)" % sum(n > 1 for n in ids.values()))
+    tap.result(wrong == 0, "byte for byte (%d wrong)" % wrong)
+    tap.note("%d in the stream, %d of them whose answer was lost" % (len(found), extra))
+
+
+def main():
+    require()
+    tap = storage.Tap()
+    with storage.Scratch() as scratch, Cluster(scratch + "/nats", 3) as cluster:
+        cluster.add_stream("S", ["intake.>"], 3, duplicate_window=600 * 10 ** 9)
+        port, = free_ports(1)
+        top = 'port = %d; deliver = "%s";' % (port, "s" if SPOOL else "n")
+        more = 's = { type = "spool"; directory = "%s/d/spool"; forward = "n"; min_free = 0; ' \
+            'retry_max = "2s"; };' % scratch if SPOOL else ""
+        sink = 'subject = "intake.{listener}"; timeout = %d;' % (5 if SPOOL else 15)
+        work = Work()
+
+        def start():
+            return Daemon(scratch + "/d", cluster.urls(), sink, top, more)
+        begun = time.monotonic()
+        chaos = Chaos(cluster, start, work)
+        with chaos.daemon:
+            clients = [Client(work, port) for _ in range(CLIENTS)]
+            for client in clients:
+                client.start()
+            try:
+                chaos.run()
+                tap.result(True, "; ".join(chaos.done))
+                full_stop(tap, chaos, work)
+                chaos.whole()
+                for client in clients:
+                    client.join(DEADLINE)
+                problems = [client.problem for client in clients if client.problem]
+                tap.result(not problems, "clients: %r" % (problems or work.answers))
+                code = chaos.daemon.stop()
+                log = chaos.daemon.log()
+                tap.result(code == 0 and " 0 in flight" in log, "an orderly stop: %s" %
+                           re.findall("received .*", log))
+                compare(tap, cluster.messages("S"), work)
+            except TimeoutError as error:
+                tap.result(False, str(error)[-4000:].replace("\n", "\n# "))
+            finally:
+                work.done.set()
+                chaos.daemon.__exit__()
+        tap.note("%d messages in %.0f s; answers: %r" % (MESSAGES, time.monotonic() - begun,
+                                                         work.answers))
+        if tap.failed:
+            tap.note((chaos.logs + chaos.daemon.log())[-6000:])
+    return tap.end()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
