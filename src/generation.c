@@ -61,7 +61,7 @@ find_sink(const struct reign *reign, const struct config_sink *settings)
 	struct sink *sink;
 
 	for (sink = reign->sinks; sink != NULL; sink = sink->next)
-		if (compare_sinks(sink->config, settings))
+		if (!sink->leaving && compare_sinks(sink->config, settings))
 			return sink;
 	return NULL;
 }
@@ -107,17 +107,94 @@ open_sink(struct generation *g, size_t i)
 	return 0;
 }
 
-static void
-release_sink(struct reign *reign, struct sink *sink)
-{
-	struct sink **at = &reign->sinks;
+static void release_sink(struct reign *reign, struct sink *sink);
 
-	if (sink == NULL || --sink->references > 0)
-		return;
+/* What it hands on to is closed after it. */
+static void
+close_sink(struct reign *reign, struct sink *sink)
+{
+	struct sink **at = &reign->sinks, *target = sink->target;
+
 	while (*at != sink)
 		at = &(*at)->next;
 	*at = sink->next;
 	sink_close(sink);
+	release_sink(reign, target);
+}
+
+static struct reign *the_reign; /* for an item that has no room for it */
+
+static void
+reign_on_left(struct inbox_item *item)
+{
+	struct sink *sink = (struct sink *)((char *)item - offsetof(struct sink, left_item));
+	struct reign *reign = the_reign;
+
+	sink->left = true;
+	if (sink->references == 0)
+		close_sink(reign, sink);
+	reign->left(reign);
+}
+
+static void
+leave_sink(struct reign *reign, struct sink *sink)
+{
+	if (sink->leaving || !sink->begun || sink->kind->leave == NULL)
+		return;
+	the_reign = reign;
+	sink->left_item.run = reign_on_left;
+	sink->leaving = true;
+	sink->left = !sink->kind->leave(sink, reign->inbox, &sink->left_item);
+}
+
+static void
+release_sink(struct reign *reign, struct sink *sink)
+{
+	if (sink == NULL || --sink->references > 0)
+		return;
+	/* One that has something at another sink is closed when that is answered: nothing
+	 * waits for it here. */
+	if (!reign->closing)
+		leave_sink(reign, sink);
+	if (reign->closing || !sink->leaving || sink->left)
+		close_sink(reign, sink);
+}
+
+/* Sinks that hand on to others have them as long as they live. */
+static void
+link_sinks(struct generation *g)
+{
+	size_t i;
+
+	for (i = 0; i < g->n_sinks; i++) {
+		struct sink *sink = g->sinks[i];
+
+		if (sink->config->forward_to == NULL || sink->target != NULL)
+			continue;
+		/* It has just been opened, with these settings. */
+		sink->target = g->sinks[sink->config->forward_to - g->config->sinks];
+		sink->target->references++;
+	}
+}
+
+void
+reign_leave(struct reign *reign)
+{
+	struct sink *sink;
+
+	for (sink = reign->sinks; sink != NULL; sink = sink->next)
+		leave_sink(reign, sink);
+}
+
+bool
+reign_is_leaving(const struct reign *reign)
+{
+	const struct sink *sink;
+
+	for (sink = reign->sinks; sink != NULL; sink = sink->next)
+		if (sink->leaving && !sink->left)
+			return true;
+	return false;
 }
 
 /* ------------------------------------------------------------------ groups */
@@ -169,6 +246,8 @@ drop_unused_ledgers(struct reign *reign)
 static bool
 wants_local(const struct config_sink *sink)
 {
+	if (sink->forward_to != NULL)
+		return wants_local(sink->forward_to);
 	return sink->type == CONFIG_SINK_COMMAND ||
 	       (sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON);
 }
@@ -330,6 +409,8 @@ generation_open(struct generation *g)
 	code = belongings_check_spill_directory(g->config);
 	for (i = 0; i < g->n_sinks && code == 0; i++)
 		code = open_sink(g, i);
+	if (code == 0)
+		link_sinks(g);
 	for (i = 0; i < g->n_groups && code == 0; i++)
 		code = open_group(g, &g->groups[i]);
 	return code;
@@ -437,6 +518,33 @@ generation_listen(struct generation *g)
 
 /* ------------------------------------------------------------------- force */
 
+static bool
+has_sink(const struct generation *g, const struct sink *sink)
+{
+	size_t i;
+
+	for (i = 0; i < g->n_sinks; i++)
+		if (g->sinks[i] == sink)
+			return true;
+	return false;
+}
+
+/* Those of the generations before take what their connections send, and hand nothing on:
+ * their places may be others' now. */
+static void
+change_sinks(struct generation *g)
+{
+	struct sink *sink;
+
+	for (sink = g->reign->sinks; sink != NULL; sink = sink->next) {
+		if (!has_sink(g, sink))
+			leave_sink(g->reign, sink);
+		else if (!sink->begun && sink->kind->begin != NULL)
+			sink->kind->begin(sink);
+		sink->begun = true;
+	}
+}
+
 /* What the workers will find. */
 static void
 enter(struct generation *g)
@@ -453,6 +561,7 @@ enter(struct generation *g)
 	}
 	for (i = 0; i < g->n_sinks; i++)
 		g->sinks[i]->account->in_use = true;
+	change_sinks(g);
 	sockets_leave(&g->reign->sockets);
 	g->next = g->reign->newest;
 	g->reign->newest = g;
@@ -510,6 +619,7 @@ reign_close(struct reign *reign)
 	struct ledger *ledger;
 	struct account *account;
 
+	reign->closing = true;
 	while ((g = reign->newest) != NULL) {
 		reign->newest = g->next;
 		generation_free(g);

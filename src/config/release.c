@@ -51,6 +51,7 @@ release_config(struct config *config)
 		free(config->sinks[i].name);
 		free(config->sinks[i].path);
 		free(config->sinks[i].directory);
+		free(config->sinks[i].forward);
 		release_strings(&config->sinks[i].argv);
 	}
 	free(config->listeners);
