@@ -26,7 +26,10 @@ build(struct forward *forward, struct forward_entry *entry, const struct origin 
 
 	if (letter == NULL)
 		return -1;
-	batch = batch_new(message, 1, 1, NULL, message->data, message->data + message->size);
+	if (message->body == NULL)
+		batch = batch_new(message, 1, 1, NULL, message->data, message->data + message->size);
+	else
+		batch = batch_new(message, 1, 1, NULL, NULL, NULL);
 	if (batch == NULL) {
 		memory_free(letter);
 		return -1;
