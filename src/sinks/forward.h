@@ -40,8 +40,8 @@ void forward_close(struct forward *forward);
  * are given and after (then with what is now in new/, in order). */
 void forward_turn_begins(struct forward *forward, unsigned writer);
 void forward_turn_ends(struct forward *forward, unsigned writer);
-void forward_commit_begins(struct forward *forward, unsigned writer, const struct id *from,
-			   const struct id *to);
+void forward_commit_begins(struct forward *forward, unsigned writer, const struct id *ids,
+			   unsigned count); /* the ids stay as they are until the end */
 void forward_commit_ends(struct forward *forward, unsigned writer, struct forward_entry *first);
 
 /* What a writer tells with: adds a message that is in new/ under that name to a list, with

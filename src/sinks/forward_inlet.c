@@ -22,6 +22,12 @@ id_before(const struct id *one, const struct id *other)
 	return one->high < other->high || (one->high == other->high && one->low < other->low);
 }
 
+static bool
+id_is(const struct id *one, const struct id *other)
+{
+	return one->low == other->low && one->high == other->high;
+}
+
 void
 forward_inlet_init(struct forward_inlet *inlet)
 {
@@ -169,7 +175,8 @@ bool
 forward_inlet_concerns(const struct forward *forward, const struct id *id)
 {
 	const struct forward_inlet *inlet = &forward->inlet;
-	unsigned w;
+	const struct forward_entry *entry;
+	unsigned w, i;
 
 	/* It came while the look was on its way, which may have missed one before it. */
 	if (inlet->overflowed && !id_before(id, &inlet->floor))
@@ -177,11 +184,15 @@ forward_inlet_concerns(const struct forward *forward, const struct id *id)
 	for (w = 0; w < FORWARD_WRITERS; w++) {
 		const struct forward_lane *lane = &inlet->lanes[w];
 
-		if (lane->commits && !id_before(id, &lane->from) && !id_before(&lane->to, id))
-			return false;
-		if (lane->first != NULL && !id_before(id, &lane->lowest) &&
-		    !id_before(&lane->highest, id))
-			return false;
+		for (i = 0; i < lane->n_ids; i++)
+			if (id_is(id, &lane->ids[i]))
+				return false;
+		if (lane->first == NULL || id_before(id, &lane->lowest) ||
+		    id_before(&lane->highest, id))
+			continue;
+		for (entry = lane->first; entry != NULL; entry = entry->next)
+			if (id_is(id, &entry->id))
+				return false;
 	}
 	return true;
 }
@@ -240,16 +251,15 @@ forward_turn_ends(struct forward *forward, unsigned writer)
 }
 
 void
-forward_commit_begins(struct forward *forward, unsigned writer, const struct id *from,
-		      const struct id *to)
+forward_commit_begins(struct forward *forward, unsigned writer, const struct id *ids,
+		      unsigned count)
 {
 	struct forward_inlet *inlet = &forward->inlet;
 	struct forward_lane *lane = &inlet->lanes[writer];
 
 	pthread_mutex_lock(&inlet->lock);
-	lane->commits = true;
-	lane->from = *from;
-	lane->to = *to;
+	lane->ids = ids;
+	lane->n_ids = count;
 	pthread_mutex_unlock(&inlet->lock);
 }
 
@@ -318,7 +328,8 @@ forward_commit_ends(struct forward *forward, unsigned writer, struct forward_ent
 	bool wake;
 
 	pthread_mutex_lock(&inlet->lock);
-	lane->commits = false;
+	lane->ids = NULL;
+	lane->n_ids = 0;
 	first = take(inlet, lane, first);
 	for (entry = first; entry != NULL; entry = entry->next)
 		leave_on_disk(inlet, &entry->id);

@@ -36,8 +36,8 @@ struct event_base;
 /* The writers' side. */
 struct forward_lane {
 	uint64_t turn;   /* that the writer is at; 0: none */
-	bool commits;    /* gives names to what is between these two: */
-	struct id from, to;
+	const struct id *ids; /* that it is giving names to; NULL: none */
+	unsigned n_ids;
 	struct id lowest, highest; /* of what waits in it, and perhaps of more */
 	struct forward_entry *first, **last;
 };

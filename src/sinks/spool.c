@@ -50,6 +50,7 @@ struct writer {
 	bool started;
 	unsigned n_owners;
 	struct owner owners[SPOOL_FILES];
+	struct id ids[SPOOL_FILES]; /* of the group, for the forwarder */
 };
 
 struct spool {
@@ -129,37 +130,18 @@ spool_take_space(struct writer *writer, uint64_t size)
 	return result;
 }
 
-/* What the group's ids lie between. */
-static void
-find_range(const struct spool_group *group, struct id *from, struct id *to)
-{
-	unsigned i;
-
-	*from = *to = group->files[0].message->id;
-	for (i = 1; i < group->count; i++) {
-		const struct id *id = &group->files[i].message->id;
-
-		if (id->high < from->high || (id->high == from->high && id->low < from->low))
-			*from = *id;
-		if (id->high > to->high || (id->high == to->high && id->low > to->low))
-			*to = *id;
-	}
-}
-
-/* The same with a forwarder, which is told what is in new/ now. */
+/* With a forwarder, which is told what is about to be in new/, and what is. */
 static void
 commit_and_tell(struct writer *writer)
 {
 	struct forward *forward = ((struct spool *)writer->sink->state)->forward;
 	struct spool_group *group = &writer->group;
 	struct forward_list list = {.last = &list.first};
-	struct id from, to;
 	unsigned i;
 
-	if (group->count == 0)
-		return;
-	find_range(group, &from, &to);
-	forward_commit_begins(forward, writer->number, &from, &to);
+	for (i = 0; i < group->count; i++)
+		writer->ids[i] = group->files[i].message->id;
+	forward_commit_begins(forward, writer->number, writer->ids, group->count);
 	spool_group_commit(group);
 	for (i = 0; i < group->count; i++) {
 		const struct spool_file *file = &group->files[i];
