@@ -216,7 +216,7 @@ def sweep(tap, scratch, program, step):
         tap.result(not wrong, "%s: %d calls" % (fault, runs))
 
 
-def backlog(tap, scratch):
+def backlog(tap):
     """The bench, as a test: all arrives, in order, in little memory."""
     if not os.access("/dev/shm", os.W_OK):
         tap.result(True, "a long backlog # SKIP no /dev/shm")
@@ -254,7 +254,7 @@ def main():
                 raise SystemExit(tap.end())
     else:
         tap.result(True, "calls that fail # SKIP no build with fault points")
-    backlog(tap, scratch)
+    backlog(tap)
     return tap.end()
 
 
