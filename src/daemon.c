@@ -83,12 +83,28 @@ raise_limits(void)
 	}
 }
 
+/* All workers have ended, and no sink has anything at another one. */
+static void
+end_if_done(struct daemon *d)
+{
+	if (d->n_ended == d->n_workers && !reign_is_leaving(&d->reign))
+		event_base_loopbreak(d->base);
+}
+
+static void
+daemon_on_left(struct reign *reign)
+{
+	(void)reign;
+	if (the_daemon->stop != INTAKE_RUNS)
+		end_if_done(the_daemon);
+}
+
 static void
 daemon_on_worker_ended(struct inbox_item *item)
 {
 	(void)item;
-	if (++the_daemon->n_ended == the_daemon->n_workers)
-		event_base_loopbreak(the_daemon->base);
+	the_daemon->n_ended++;
+	end_if_done(the_daemon);
 }
 
 static unsigned
@@ -149,6 +165,7 @@ stop_to(struct daemon *d, enum intake_stop level, uint64_t patience)
 	if (level <= d->stop)
 		return;
 	d->stop = level;
+	reign_leave(&d->reign);
 	for (i = 0; i < d->n_workers; i++)
 		intake_stop(&d->intakes[i], level);
 	if (level >= INTAKE_ABORT)
@@ -432,6 +449,8 @@ daemon_run(struct config *config, bool background)
 	d.service.systemd.fd = -1;
 	d.n_workers = d.reign.n_workers = count_workers(config);
 	d.reign.taken = daemon_on_taken;
+	d.reign.left = daemon_on_left;
+	d.reign.inbox = &d.inbox;
 	the_daemon = &d;
 	code = start(&d, background);
 	if (code != 0) {

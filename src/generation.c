@@ -18,9 +18,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "belongings.h"
-#include "config/compare.h"
 #include "config/config.h"
 #include "generation.h"
+#include "generation_sinks.h"
 #include "identity.h"
 #include "intake/given.h"
 #include "intake/tls.h"
@@ -33,91 +33,6 @@ no_memory(void)
 {
 	log_event(LOG_LEVEL_ERROR, "out-of-memory", "out of memory");
 	return EX_OSERR;
-}
-
-/* ------------------------------------------------------------------- sinks */
-
-/* The lowest number that no open sink has: outboxes go by it. */
-static unsigned
-free_number(const struct reign *reign)
-{
-	const struct sink *sink;
-	unsigned number = 0;
-
-	for (sink = reign->sinks; sink != NULL;) {
-		if (sink->number == number) {
-			number++;
-			sink = reign->sinks;
-		} else {
-			sink = sink->next;
-		}
-	}
-	return number;
-}
-
-static struct sink *
-find_sink(const struct reign *reign, const struct config_sink *settings)
-{
-	struct sink *sink;
-
-	for (sink = reign->sinks; sink != NULL; sink = sink->next)
-		if (compare_sinks(sink->config, settings))
-			return sink;
-	return NULL;
-}
-
-static struct account *
-find_account(struct reign *reign, const char *name)
-{
-	struct account *account;
-
-	for (account = reign->accounts; account != NULL; account = account->next)
-		if (strcmp(account->name, name) == 0)
-			return account;
-	account = account_new(name);
-	if (account == NULL)
-		return NULL;
-	account->next = reign->accounts;
-	reign->accounts = account;
-	return account;
-}
-
-static int
-open_sink(struct generation *g, size_t i)
-{
-	struct reign *reign = g->reign;
-	struct sink *sink = find_sink(reign, &g->config->sinks[i]);
-	struct account *account = find_account(reign, g->config->sinks[i].name);
-	unsigned number = free_number(reign);
-	int code;
-
-	if (account == NULL)
-		return no_memory();
-	if (sink == NULL) {
-		code = sink_open(&sink, g->config, &g->config->sinks[i]);
-		if (code != 0)
-			return code;
-		sink->number = number;
-		sink->account = account;
-		sink->next = reign->sinks;
-		reign->sinks = sink;
-	}
-	sink->references++;
-	g->sinks[i] = sink;
-	return 0;
-}
-
-static void
-release_sink(struct reign *reign, struct sink *sink)
-{
-	struct sink **at = &reign->sinks;
-
-	if (sink == NULL || --sink->references > 0)
-		return;
-	while (*at != sink)
-		at = &(*at)->next;
-	*at = sink->next;
-	sink_close(sink);
 }
 
 /* ------------------------------------------------------------------ groups */
@@ -169,6 +84,8 @@ drop_unused_ledgers(struct reign *reign)
 static bool
 wants_local(const struct config_sink *sink)
 {
+	if (sink->forward_to != NULL)
+		return wants_local(sink->forward_to);
 	return sink->type == CONFIG_SINK_COMMAND || sink->type == CONFIG_SINK_KAFKA ||
 	       sink->type == CONFIG_SINK_NATS ||
 	       (sink->type != CONFIG_SINK_SPOOL && sink->format == FORMAT_JSON);
@@ -329,8 +246,8 @@ generation_open(struct generation *g)
 
 	belongings_make_spill_directory(g->config, &ours);
 	code = belongings_check_spill_directory(g->config);
-	for (i = 0; i < g->n_sinks && code == 0; i++)
-		code = open_sink(g, i);
+	if (code == 0)
+		code = generation_sinks_open(g);
 	for (i = 0; i < g->n_groups && code == 0; i++)
 		code = open_group(g, &g->groups[i]);
 	return code;
@@ -454,6 +371,7 @@ enter(struct generation *g)
 	}
 	for (i = 0; i < g->n_sinks; i++)
 		g->sinks[i]->account->in_use = true;
+	generation_sinks_change(g);
 	sockets_leave(&g->reign->sockets);
 	g->next = g->reign->newest;
 	g->reign->newest = g;
@@ -493,8 +411,7 @@ generation_free(struct generation *g)
 	for (i = 0; i < g->n_groups; i++)
 		close_group(g->reign, &g->groups[i]);
 	drop_unused_ledgers(g->reign);
-	for (i = 0; i < g->n_sinks; i++)
-		release_sink(g->reign, g->sinks[i]);
+	generation_sinks_release(g);
 	for (w = 0; g->changes != NULL && w < g->reign->n_workers; w++)
 		intake_change_close(&g->changes[w]);
 	free(g->changes);
@@ -511,6 +428,7 @@ reign_close(struct reign *reign)
 	struct ledger *ledger;
 	struct account *account;
 
+	reign->closing = true;
 	while ((g = reign->newest) != NULL) {
 		reign->newest = g->next;
 		generation_free(g);

@@ -45,6 +45,9 @@ struct reign {
 	struct intake *intakes;    /* one a worker; set before generation_attach */
 	unsigned n_workers;
 	void (*taken)(struct generation *generation); /* all workers have taken it over */
+	struct inbox *inbox;       /* the main thread's */
+	void (*left)(struct reign *reign); /* a sink has nothing at another one any more */
+	bool closing;
 };
 
 /* The steps of an opening, in this order.  Each returns 0 or an exit code, having
@@ -65,6 +68,11 @@ void generation_hand_over(struct generation *generation);
 
 /* One that was never in force; or any, when no worker runs any more. */
 void generation_free(struct generation *generation);
+
+/* No sink hands anything on any more; `left` is called for each that had something at
+ * another one.  Whether there is still some. */
+void reign_leave(struct reign *reign);
+bool reign_is_leaving(const struct reign *reign);
 
 /* The end: frees all generations, and closes all that they have. */
 void reign_close(struct reign *reign);

@@ -4,6 +4,7 @@
  * empty stack wakes the owner; the others know that somebody has.
  */
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/eventfd.h>
@@ -20,6 +21,24 @@
 static _Thread_local bool holding;
 static _Thread_local unsigned n_held;
 static _Thread_local int held[HELD_MOST];
+
+/* Eventfds of retired inboxes. */
+#define RETIRED_MOST 1024 /* more than there are sinks */
+static pthread_mutex_t retired_lock = PTHREAD_MUTEX_INITIALIZER;
+static unsigned n_retired;
+static int retired[RETIRED_MOST];
+
+static int
+take_retired(void)
+{
+	int fd = -1;
+
+	pthread_mutex_lock(&retired_lock);
+	if (n_retired > 0)
+		fd = retired[--n_retired];
+	pthread_mutex_unlock(&retired_lock);
+	return fd;
+}
 
 static void
 inbox_on_wake(evutil_socket_t fd, short what, void *arg)
@@ -39,7 +58,9 @@ int
 inbox_open(struct inbox *inbox, struct event_base *base)
 {
 	atomic_init(&inbox->top, NULL);
-	inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	inbox->fd = take_retired();
+	if (inbox->fd == -1)
+		inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (inbox->fd == -1)
 		return -1;
 	/* Every write is an edge, so nothing needs to be read: one call less a wake-up. */
@@ -64,6 +85,21 @@ inbox_close(struct inbox *inbox)
 	if (inbox->fd != -1)
 		close(inbox->fd);
 	inbox->fd = -1;
+}
+
+void
+inbox_retire(struct inbox *inbox)
+{
+	pthread_mutex_lock(&retired_lock);
+	if (inbox->fd != -1 && n_retired < RETIRED_MOST) {
+		if (inbox->event != NULL)
+			event_free(inbox->event);
+		inbox->event = NULL;
+		retired[n_retired++] = inbox->fd;
+		inbox->fd = -1;
+	}
+	pthread_mutex_unlock(&retired_lock);
+	inbox_close(inbox);
 }
 
 static void

@@ -28,6 +28,11 @@ struct inbox {
 
 int inbox_open(struct inbox *inbox, struct event_base *base); /* -1: errno */
 void inbox_close(struct inbox *inbox);
+
+/* The same for an owner that ends before those who post to it: who has posted its last
+ * item may still be about to wake it.  The eventfd stays open, and is the next inbox's,
+ * which does not mind being woken for nothing. */
+void inbox_retire(struct inbox *inbox);
 void inbox_post(struct inbox *inbox, struct inbox_item *item);
 
 /* Between these two, what this thread posts wakes each owner once, at the release. */

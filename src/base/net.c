@@ -130,6 +130,88 @@ net_address_text(const struct net_address *address, char text[NET_TEXT_LEN])
 	return (int)(end - text);
 }
 
+/* Decimal digits up to the end, no more than most; -1: anything else. */
+static int64_t
+parse_number(const char *text, uint32_t most)
+{
+	uint64_t value = 0;
+
+	if (*text == '\0')
+		return -1;
+	for (; *text != '\0'; text++) {
+		if (*text < '0' || *text > '9')
+			return -1;
+		value = value * 10 + (uint64_t)(*text - '0');
+		if (value > most)
+			return -1;
+	}
+	return (int64_t)value;
+}
+
+/* "2001:db8::1" or "fe80::1%2"; changes it. */
+static int
+parse_ipv6(char *host, struct sockaddr_in6 *in6)
+{
+	char *scope = strchr(host, '%');
+	int64_t number = 0;
+
+	if (scope != NULL) {
+		*scope++ = '\0';
+		number = parse_number(scope, UINT32_MAX);
+	}
+	if (number == -1 || inet_pton(AF_INET6, host, &in6->sin6_addr) != 1)
+		return -1;
+	in6->sin6_family = AF_INET6;
+	in6->sin6_scope_id = (uint32_t)number;
+	return 0;
+}
+
+static int
+parse_internet(char *text, struct net_address *address)
+{
+	char *port = strrchr(text, ':'), *end;
+	int64_t number;
+
+	if (port == NULL)
+		return -1;
+	end = port;
+	*port++ = '\0';
+	number = parse_number(port, 65535);
+	if (number == -1)
+		return -1;
+	if (*text == '[' && end[-1] == ']') {
+		end[-1] = '\0';
+		address->in6.sin6_port = htons((uint16_t)number);
+		return parse_ipv6(text + 1, &address->in6);
+	}
+	address->in.sin_port = htons((uint16_t)number);
+	address->in.sin_family = AF_INET;
+	return inet_pton(AF_INET, text, &address->in.sin_addr) == 1 ? 0 : -1;
+}
+
+int
+net_address_parse(const char *text, struct net_address *address)
+{
+	char copy[NET_TEXT_LEN];
+	int64_t pid = 0;
+
+	memset(address, 0, sizeof *address);
+	if (strncmp(text, "unix", 4) == 0 && (text[4] == '\0' || text[4] == ':')) {
+		if (text[4] == ':' && (pid = parse_number(text + 5, UINT32_MAX)) == -1)
+			return -1;
+		address->family = AF_UNIX;
+		address->unix_peer.pid = (uint32_t)pid;
+		return 0;
+	}
+	if (strlen(text) < sizeof copy) {
+		strcpy(copy, text);
+		if (parse_internet(copy, address) == 0)
+			return 0;
+	}
+	memset(address, 0, sizeof *address);
+	return -1;
+}
+
 void
 net_sockaddr_text(const struct sockaddr *sa, char *text, size_t size)
 {

@@ -32,6 +32,10 @@ void net_address_set(struct net_address *address, const struct sockaddr *sa);
 /* "192.0.2.1:5140", "[2001:db8::1]:5140", "unix" or "unix:PID".  Returns the length. */
 int net_address_text(const struct net_address *address, char text[NET_TEXT_LEN]);
 
+/* Reads back what net_address_text wrote.  0, or -1: it is none of it (and *address is
+ * of no family, which is written as "unknown"). */
+int net_address_parse(const char *text, struct net_address *address);
+
 /* The same for a listening address, "unix:/path" included (text of any length; in a
  * sockaddr_storage that was all zero before getsockname filled it). */
 void net_sockaddr_text(const struct sockaddr *sa, char *text, size_t size);

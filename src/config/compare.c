@@ -68,6 +68,10 @@ compare_sinks(const struct config_sink *one, const struct config_sink *other)
 
 	if (strcmp(one->name, other->name) != 0 || one->type != other->type)
 		return false;
+	/* Who hands on to another sink is another one when that is. */
+	if ((one->forward_to == NULL) != (other->forward_to == NULL) ||
+	    (one->forward_to != NULL && !compare_sinks(one->forward_to, other->forward_to)))
+		return false;
 	text_open(&a);
 	text_open(&b);
 	if (a.file != NULL)

@@ -136,6 +136,10 @@ struct config_sink {
 	bool sync;
 	mode_t mode;
 	uint64_t min_free;
+	char *forward; /* spool: the sink that messages are handed on to; NULL: none ... */
+	const struct config_sink *forward_to; /* ... and its settings, in this configuration */
+	bool keep;
+	uint64_t retry_min, retry_max, max_age;
 	struct config_strings argv; /* command, and what follows */
 	unsigned max_processes;
 	uint64_t timeout; /* nats, too */

@@ -304,6 +304,45 @@ check_paths(struct parse *parse, const config_setting_t *group)
 	}
 }
 
+/* One that hands on from a directory would take what is another's. */
+static void
+check_directory(struct parse *parse, const config_setting_t *group, const struct config_sink *sink)
+{
+	const struct config_sink *other;
+
+	for (size_t i = 0; i < parse->config->n_sinks; i++) {
+		other = &parse->config->sinks[i];
+		if (other == sink || other->directory == NULL || sink->directory == NULL ||
+		    strcmp(other->directory, sink->directory) != 0)
+			continue;
+		parse_error(parse, parse_member(group, "forward"),
+			    "sink \"%s\" hands on what is in the directory of sink \"%s\" (%s:%d); "
+			    "expected a directory of its own",
+			    sink->name, other->name, other->place.file, other->place.line);
+		return;
+	}
+}
+
+static void
+check_forward(struct parse *parse, const config_setting_t *group, const struct config_sink *sink)
+{
+	int to;
+
+	if (sink->type == CONFIG_SINK_SPOOL && sink->retry_max < sink->retry_min)
+		parse_error(parse, parse_member(group, "retry_max") != NULL
+					   ? parse_member(group, "retry_max")
+					   : parse_member(group, "retry_min"),
+			    "sink \"%s\": \"retry_max\" is less than \"retry_min\"", sink->name);
+	if (sink->forward == NULL)
+		return;
+	to = parse_find_sink(parse->config, sink->forward);
+	if (to != -1 && parse->config->sinks[to].type == CONFIG_SINK_SPOOL)
+		parse_error(parse, parse_member(group, "forward"),
+			    "\"forward\" names \"%s\", which is a spool%s; expected a sink of another type",
+			    sink->forward, &parse->config->sinks[to] == sink ? " (this one)" : "");
+	check_directory(parse, group, sink);
+}
+
 static struct config_sink *
 add_sink(struct parse *parse, const char *name)
 {
@@ -323,6 +362,7 @@ parse_sinks(struct parse *parse, const config_setting_t *root)
 {
 	const config_setting_t *group = parse_member(root, "sinks");
 	struct config *config = parse->config;
+	struct config_sink *console;
 	int count, i;
 
 	if (group != NULL && !parse_is_group(parse, group, "{ NAME = { type = ...; }; ... }")) {
@@ -343,17 +383,18 @@ parse_sinks(struct parse *parse, const config_setting_t *root)
 			return;
 		sink->place = source_place(parse->source, config_setting_source_line(setting));
 		parse_check_name(parse, setting, "sink");
-		if (parse_is_group(parse, setting, "{ type = ...; }"))
-			parse_sink(parse, setting, sink);
 	}
-	if (parse_member(group, "console") == NULL) {
-		struct config_sink *sink = add_sink(parse, "console");
-
-		if (sink != NULL)
-			parse_sink(parse, NULL, sink);
-	}
+	console = parse_member(group, "console") == NULL ? add_sink(parse, "console") : NULL;
+	/* All names are known by now: sinks may name each other. */
+	for (i = 0; i < count; i++)
+		if (parse_is_group(parse, parse_element(group, i), "{ type = ...; }"))
+			parse_sink(parse, parse_element(group, i), &config->sinks[i]);
+	if (console != NULL)
+		parse_sink(parse, NULL, console);
 	check_paths(parse, group);
 	nats_sinks_check(parse, group);
+	for (i = 0; i < count; i++)
+		check_forward(parse, parse_element(group, i), &config->sinks[i]);
 }
 
 /* What can only be done once everything is known to be good: names of sinks into
@@ -363,6 +404,12 @@ resolve(struct parse *parse)
 {
 	struct config *config = parse->config;
 
+	for (size_t i = 0; i < config->n_sinks; i++) {
+		struct config_sink *sink = &config->sinks[i];
+
+		if (sink->forward != NULL)
+			sink->forward_to = &config->sinks[parse_find_sink(config, sink->forward)];
+	}
 	for (size_t i = 0; i < config->n_listeners; i++) {
 		struct config_listener *listener = &config->listeners[i];
 

@@ -65,6 +65,7 @@ release_config(struct config *config)
 		free(config->sinks[i].name);
 		free(config->sinks[i].path);
 		free(config->sinks[i].directory);
+		free(config->sinks[i].forward);
 		release_strings(&config->sinks[i].argv);
 		release_strings(&config->sinks[i].brokers);
 		free(config->sinks[i].topic);

@@ -106,6 +106,20 @@ body_new(void)
 	return body;
 }
 
+struct body *
+body_of_file(int file, uint64_t size)
+{
+	struct body *body = memory_alloc(sizeof(*body));
+
+	if (body == NULL)
+		return NULL;
+	*body = (struct body){.file = file, .size = size};
+	pthread_mutex_init(&body->lock, NULL); /* cannot fail with no attributes */
+	body->charged = memory_size(body);
+	memory_charge(body->charged);
+	return body;
+}
+
 void
 body_free(struct body *body)
 {

@@ -35,6 +35,11 @@ struct body {
 struct body *body_new(void); /* NULL: no memory */
 void body_free(struct body *body);
 
+/* One over a file that is there already, of that size: the descriptor is the body's
+ * from now on, and nobody is to give it another name.  NULL: no memory, and the
+ * descriptor is the caller's still. */
+struct body *body_of_file(int file, uint64_t size);
+
 /* Adds bytes: by reference to the chunk that they lie in, or (NULL) as a copy.
  * Returns 0, or -1 with errno; then the body is beyond use but for body_free. */
 int body_append(struct body *body, const void *bytes, size_t len, struct chunk *chunk);

@@ -35,6 +35,13 @@ struct sink_kind {
 	bool (*check)(const struct config_sink *config, FILE *to);
 	/* Starts the threads; after daemon(3) and the change of user.  0 or an exit code. */
 	int (*start)(struct sink *sink);
+	/* The configuration that it belongs to is in force.  Main thread.  May be NULL. */
+	void (*begin)(struct sink *sink);
+	/* It is in force no longer, or the daemon stops: begins nothing of its own any more
+	 * at another sink, and posts the item once that one has answered for all that it was
+	 * given.  False: there is nothing to wait for, and nothing is posted.  Messages may
+	 * still come.  Main thread; asynchronous.  May be NULL. */
+	bool (*leave)(struct sink *sink, struct inbox *home, struct inbox_item *left);
 	/* Takes a chain of deliveries over, in order.  Any worker; never blocks, never
 	 * fails. */
 	void (*deliver)(struct sink *sink, struct delivery *first);
@@ -63,6 +70,9 @@ struct sink {
 	unsigned number;     /* no other open one has it; set before messages come */
 	unsigned references; /* configurations that have it */
 	bool started;
+	bool begun, leaving, left; /* see sink_kind's begin and leave */
+	struct inbox_item left_item;
+	struct sink *target; /* that it hands on to, with a reference; NULL: none */
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
 	void *state;                     /* the kind's own */

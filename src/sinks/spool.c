@@ -23,6 +23,7 @@
 #include "base/fault.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "sinks/forward.h"
 #include "sinks/kinds.h"
 #include "sinks/queue.h"
 #include "sinks/spool.h"
@@ -43,11 +44,13 @@ struct owner {
 
 struct writer {
 	struct sink *sink;
+	unsigned number;
 	struct spool_group group;
 	pthread_t thread;
 	bool started;
 	unsigned n_owners;
 	struct owner owners[SPOOL_FILES];
+	struct id ids[SPOOL_FILES]; /* of the group, for the forwarder */
 };
 
 struct spool {
@@ -58,6 +61,8 @@ struct spool {
 	uint64_t space_checked;
 	uint64_t space; /* bytes that may be written before the next look */
 	bool low;       /* then a little more than min_free must be free again */
+	struct forward *forward; /* NULL: consumers take the messages */
+	pthread_mutex_t turn_lock; /* held while a writer takes its turn; before all others */
 	struct writer writers[WRITERS];
 };
 
@@ -125,6 +130,30 @@ spool_take_space(struct writer *writer, uint64_t size)
 	return result;
 }
 
+/* With a forwarder, which is told what is about to be in new/, and what is. */
+static void
+commit_and_tell(struct writer *writer)
+{
+	struct forward *forward = ((struct spool *)writer->sink->state)->forward;
+	struct spool_group *group = &writer->group;
+	struct forward_list list = {.last = &list.first};
+	unsigned i;
+
+	for (i = 0; i < group->count; i++)
+		writer->ids[i] = group->files[i].message->id;
+	forward_commit_begins(forward, writer->number, writer->ids, group->count);
+	spool_group_commit(group);
+	for (i = 0; i < group->count; i++) {
+		const struct spool_file *file = &group->files[i];
+		const struct batch *batch = writer->owners[file->owner].delivery->batch;
+
+		if (file->error == 0)
+			forward_fresh(forward, &list, batch, file->message, file->name,
+				      group->scratch);
+	}
+	forward_commit_ends(forward, writer->number, list.first);
+}
+
 /* Commits the group and answers the deliveries that are whole. */
 static void
 writer_commit(struct writer *writer)
@@ -132,7 +161,10 @@ writer_commit(struct writer *writer)
 	struct spool_group *group = &writer->group;
 	unsigned i, rest = 0, failed = 0;
 
-	spool_group_commit(group);
+	if (((struct spool *)writer->sink->state)->forward != NULL)
+		commit_and_tell(writer);
+	else
+		spool_group_commit(group);
 	for (i = 0; i < group->count; i++) {
 		struct spool_file *file = &group->files[i];
 
@@ -195,16 +227,36 @@ writer_try(struct writer *writer)
 	spool_works(writer);
 }
 
+/* The next messages.  With a forwarder writers take them one after the other, and say
+ * so before the next one does: that is the messages' order. */
+static struct delivery *
+writer_take(struct writer *writer, bool *closed)
+{
+	struct spool *spool = writer->sink->state;
+	struct delivery *first;
+	bool reopen;
+
+	if (spool->forward == NULL)
+		return queue_take(&spool->queue, SPOOL_FILES, &reopen, closed);
+	pthread_mutex_lock(&spool->turn_lock);
+	first = queue_take(&spool->queue, SPOOL_FILES, &reopen, closed);
+	if (first != NULL)
+		forward_turn_begins(spool->forward, writer->number);
+	pthread_mutex_unlock(&spool->turn_lock);
+	return first;
+}
+
 static void *
 writer_run(void *arg)
 {
 	struct writer *writer = arg;
 	struct spool *spool = writer->sink->state;
 	struct delivery *delivery, *next;
-	bool reopen, closed = false;
+	bool closed = false, took;
 
 	while (!closed) {
-		next = queue_take(&spool->queue, SPOOL_FILES, &reopen, &closed);
+		next = writer_take(writer, &closed);
+		took = next != NULL;
 		if (next == NULL && !closed)
 			writer_try(writer);
 		while ((delivery = next) != NULL) {
@@ -216,6 +268,8 @@ writer_run(void *arg)
 		}
 		if (writer->n_owners > 0)
 			writer_commit(writer);
+		if (took && spool->forward != NULL)
+			forward_turn_ends(spool->forward, writer->number);
 	}
 	return NULL;
 }
@@ -279,10 +333,12 @@ spool_free(struct spool *spool)
 {
 	unsigned i;
 
+	forward_close(spool->forward);
 	for (i = 0; i < WRITERS; i++)
 		spool_group_close(&spool->writers[i].group);
 	if (spool->lock != -1)
 		close(spool->lock);
+	pthread_mutex_destroy(&spool->turn_lock);
 	pthread_mutex_destroy(&spool->space_lock);
 	queue_clear(&spool->queue);
 	memory_free(spool);
@@ -310,22 +366,26 @@ exit_code(int error)
 static int
 spool_prepare(struct sink *sink, struct spool *spool)
 {
-	static const char *const names[] = {"", "new", "tmp", "failed"};
+	static const char *const names[] = {"", "new", "tmp", "failed", "done"};
 	const char *directory = sink->config->directory;
 	char path[PATH_MAX];
 	unsigned i;
 
-	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+	for (i = 0; i < sizeof(names) / sizeof(names[0]) - !sink->config->keep; i++)
 		if (make_directory(directory, names[i]) == -1)
 			return -1;
 	for (i = 0; i < WRITERS; i++) {
 		spool->writers[i].sink = sink;
+		spool->writers[i].number = i;
 		if (spool_group_open(&spool->writers[i].group, sink->config) == -1)
 			return -1;
 	}
 	snprintf(path, sizeof(path), "%s/tmp", directory); /* it fitted above */
 	spool->lock = fault_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	return spool->lock == -1 ? -1 : 0;
+	if (spool->lock == -1 || sink->config->forward == NULL)
+		return spool->lock == -1 ? -1 : 0;
+	spool->forward = forward_open(sink);
+	return spool->forward == NULL ? -1 : 0;
 }
 
 static int
@@ -346,7 +406,9 @@ spool_open(struct sink *sink)
 	spool->lock = -1;
 	spool->space_checked = spool->space = 0;
 	spool->low = false;
+	spool->forward = NULL;
 	pthread_mutex_init(&spool->space_lock, NULL); /* cannot fail with no attributes */
+	pthread_mutex_init(&spool->turn_lock, NULL);
 	for (i = 0; i < WRITERS; i++)
 		spool->writers[i] = (struct writer){.group = {.new = -1, .tmp = -1}};
 	sink->state = spool;
@@ -390,7 +452,27 @@ spool_start(struct sink *sink)
 			return code;
 		writer->started = true;
 	}
-	return 0;
+	return spool->forward != NULL ? forward_start(spool->forward) : 0;
+}
+
+static void
+spool_begin(struct sink *sink)
+{
+	struct spool *spool = sink->state;
+
+	if (spool->forward != NULL)
+		forward_begin(spool->forward);
+}
+
+static bool
+spool_leave(struct sink *sink, struct inbox *home, struct inbox_item *left)
+{
+	struct spool *spool = sink->state;
+
+	if (spool->forward == NULL)
+		return false;
+	forward_leave(spool->forward, home, left);
+	return true;
 }
 
 static void
@@ -426,6 +508,8 @@ const struct sink_kind sink_kind_spool = {
 	.name = "spool",
 	.open = spool_open,
 	.start = spool_start,
+	.begin = spool_begin,
+	.leave = spool_leave,
 	.deliver = spool_deliver,
 	.hurry = spool_hurry,
 	.close = spool_close,

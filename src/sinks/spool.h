@@ -38,6 +38,7 @@ struct spool_group {
 	const struct config_sink *config;
 	bool unnamed;    /* files without a name can be made and linked */
 	bool syncfs_tells; /* of errors */
+	bool facts_said;
 	dev_t device;    /* the spool's */
 	int new;
 	int tmp;

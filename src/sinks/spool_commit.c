@@ -33,6 +33,7 @@
 #include "config/config.h"
 #include "message/body.h"
 #include "sinks/spool.h"
+#include "sinks/spool_facts.h"
 
 #define LISTENER_LEN 128 /* of a listener's name; what is longer is cut */
 
@@ -134,6 +135,18 @@ file_open(struct spool_group *group, struct spool_file *file)
 	return file->fd == -1 ? -1 : 0;
 }
 
+/* The name has to do, then: the message is worth more than what is known of it. */
+static void
+say_no_facts(struct spool_group *group, int error)
+{
+	if (!group->facts_said)
+		log_event(LOG_LEVEL_WARNING, "spool-facts",
+			  "sink %s: %s: a message's facts cannot be kept: %s; after a restart it is "
+			  "handed on with those of its name", group->config->name,
+			  group->config->directory, strerror(error));
+	group->facts_said = true;
+}
+
 static bool
 out_of_descriptors(int error)
 {
@@ -169,6 +182,9 @@ spool_group_add(struct spool_group *group, const struct batch *batch, struct mes
 			file_failed(file, "writing a file", errno);
 		group->bytes += message->size;
 	}
+	if (file->error == 0 && group->config->forward != NULL &&
+	    spool_facts_write(file->fd, batch, message, file->name) == -1)
+		say_no_facts(group, errno);
 	if (file->error != 0)
 		file_discard(group, file);
 	group->count++;

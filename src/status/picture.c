@@ -115,6 +115,26 @@ picture_clear(struct picture *p)
 	p->sinks = NULL;
 }
 
+static bool
+is_only_target(const struct generation *g, const struct sink *sink)
+{
+	bool target = false;
+	size_t i, k;
+
+	for (i = 0; i < g->n_sinks; i++)
+		target |= g->sinks[i]->target == sink;
+	for (i = 0; target && i < g->n_groups; i++) {
+		const struct listener_group *group = &g->groups[i];
+
+		if (group->incomplete == sink)
+			return false;
+		for (k = 0; k < group->config->deliver.count; k++)
+			if (group->deliver[k] == sink)
+				return false;
+	}
+	return target;
+}
+
 size_t
 picture_reasons(const struct picture *p, void (*each)(const char *text, void *arg), void *arg)
 {
@@ -129,6 +149,9 @@ picture_reasons(const struct picture *p, void (*each)(const char *text, void *ar
 	if (p->short_of_memory && ++count > 0)
 		each("memory_limit is reached: nothing more is read", arg);
 	for (i = 0; g != NULL && i < g->n_sinks; i++) {
+		/* What only gets what a spool hands on keeps nobody from sending. */
+		if (is_only_target(g, g->sinks[i]))
+			continue;
 		if (!sink_trouble_why(g->sinks[i]->trouble, why, sizeof(why)))
 			continue;
 		snprintf(text, sizeof(text), "sink %s: %s", g->sinks[i]->config->name, why);

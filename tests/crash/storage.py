@@ -105,11 +105,13 @@ def is_whole(data):
 class Daemon:
     """cisternd on a directory, ready to be sent to."""
 
-    def __init__(self, directory, sinks=("s",), env=None, path=None, spool="", file="", wrapper=()):
+    def __init__(self, directory, sinks=("s",), env=None, path=None, spool="", file="", wrapper=(),
+                 also=""):
         self.directory = directory
         settings = "".join({"s": SPOOL, "f": FILE}[sink] for sink in sinks)
-        more = "deliver = [%s]; sinks = {{ %s }};" % (
-            ", ".join('"%s"' % sink for sink in sinks), settings)
+        more = "deliver = [%s]; sinks = {{ %s %s }};" % (
+            ", ".join('"%s"' % sink for sink in sinks), settings,
+            also.replace("{", "{{").replace("}", "}}"))
         config = os.path.join(directory, "cistern.conf")
         with open(config, "w", encoding="ascii") as out:
             out.write(CONFIG.replace("{more}", more).format(

@@ -118,6 +118,16 @@ static const struct {
 	{ "deliver = [ ];", 1, "\"deliver\" is an empty list" },
 	{ "deliver = [ \"console\", \"console\" ];", 1, "\"deliver\" has \"console\" twice" },
 	{ "incomplete = \"consoel\";", 1, "(did you mean \"console\"?)" },
+	{ "sinks = { s = { type = \"spool\"; directory = \"/s\";\nforward = \"lables\"; };\n"
+	  "labels = { type = \"file\"; path = \"/x\"; }; };", 2,
+	  "\"forward\" names \"lables\", which is no sink (did you mean \"labels\"?)" },
+	{ "sinks = { s = { type = \"spool\"; directory = \"/s\";\nforward = \"s\"; }; };", 2,
+	  "\"forward\" names \"s\", which is a spool (this one)" },
+	{ "sinks = { t = { type = \"spool\"; directory = \"/s\"; };\n"
+	  "s = { type = \"spool\"; directory = \"/s\"; forward = \"console\"; }; };", 2,
+	  "is in the directory of sink \"t\"" },
+	{ "sinks = { s = { type = \"spool\"; directory = \"/s\";\nretry_max = \"500ms\"; }; };", 2,
+	  "\"retry_max\" is less than \"retry_min\"" },
 	{ "deliver = \"nowhere\";\nlisteners = { a = { }; b = { port = 1; }; };", 1, "nowhere" },
 	{ "sinks = { s = { type = \"spool\"; directory = \"/s\"; };\n"
 	  "a = { type = \"file\"; path = \"/x\"; }; b = { type = \"console\"; };\n"

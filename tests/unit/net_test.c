@@ -164,6 +164,33 @@ START_TEST(reset_is_no_fin)
 }
 END_TEST
 
+START_TEST(addresses_are_read_back)
+{
+	static const char *const good[] = {"192.0.2.1:5140", "0.0.0.0:0", "[2001:db8::1]:65535",
+					   "[fe80::1%7]:1", "unix", "unix:4711"};
+	static const char *const bad[] = {"", "unknown", "192.0.2.1", "192.0.2.1:", "192.0.2.1:65536",
+					  "192.0.2.1:1x", "192.0.2:1", "[2001:db8::1:1", "[]:1", "[:1",
+					  "2001:db8::1:5", "[fe80::1%]:1", "[fe80::1%x]:1", "unix:", "unix:x",
+					  "unix:4294967296", "unixx"};
+	char text[NET_TEXT_LEN], long_one[300];
+	struct net_address address;
+	size_t i;
+
+	for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ck_assert_int_eq(net_address_parse(good[i], &address), 0);
+		net_address_text(&address, text);
+		ck_assert_str_eq(text, good[i]);
+	}
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_msg(net_address_parse(bad[i], &address) == -1, "%s", bad[i]);
+		ck_assert_uint_eq(address.family, 0);
+	}
+	memset(long_one, '1', sizeof(long_one) - 1);
+	long_one[sizeof(long_one) - 1] = '\0';
+	ck_assert_int_eq(net_address_parse(long_one, &address), -1);
+}
+END_TEST
+
 static Suite *
 net_suite(void)
 {
@@ -174,6 +201,7 @@ net_suite(void)
 	tcase_add_test(tc, mapped_addresses_are_ipv4);
 	tcase_add_test(tc, local_peers);
 	tcase_add_test(tc, local_sockets);
+	tcase_add_test(tc, addresses_are_read_back);
 	tcase_add_test(tc, reset_is_no_fin);
 	suite_add_tcase(s, tc);
 	return s;

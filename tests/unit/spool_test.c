@@ -1,18 +1,21 @@
 /*
  * spool_test: the spool sink, handed batches directly.
  */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/xattr.h>
 #include <sysexits.h>
 #include <unistd.h>
 
 #include "batches.h"
 #include "message/body.h"
 #include "sinks/spool.h"
+#include "sinks/spool_facts.h"
 #include "unit.h"
 
 static struct batches b;
@@ -468,6 +471,79 @@ START_TEST(names_peers)
 }
 END_TEST
 
+/* What is written beside a message is what is read. */
+static void
+check_facts(const char *listener, const char *subject, bool kept)
+{
+	struct batch *batch;
+	struct spool_facts facts;
+	char name[SPOOL_NAME_LEN + 1];
+	int fd = open(batches_path("facts"), O_RDWR | O_CREAT | O_TRUNC, 0600);
+
+	ck_assert_int_ne(fd, -1);
+	b.origin.listener = listener;
+	b.origin.tls_subject = subject;
+	batch = batches_make(&b, 1, "x");
+	batch->time = 1795459315123456;
+	batch->messages[0].ended = ENDED_TIMEOUT;
+	spool_name(batch, &batch->messages[0], name);
+	ck_assert_int_eq(spool_facts_write(fd, batch, &batch->messages[0], name), 0);
+	ck_assert_int_eq(spool_facts_of_name(&facts, name), 0);
+	ck_assert_mem_eq(&facts.id, &batch->messages[0].id, sizeof(facts.id));
+	ck_assert_mem_eq(&facts.peer.in.sin_addr, &b.origin.peer.in.sin_addr, 4);
+	ck_assert_uint_eq(facts.peer.in.sin_port, b.origin.peer.in.sin_port);
+	ck_assert(!facts.has_local && facts.ended == ENDED_FIN);
+	spool_facts_read(&facts, fd);
+	if (fgetxattr(fd, "user.cistern", NULL, 0) > 0) {
+		ck_assert_uint_eq(facts.time, 1795459315123456);
+		ck_assert_int_eq(facts.ended, ENDED_TIMEOUT);
+		ck_assert(facts.has_local);
+		ck_assert_uint_eq(facts.local.in.sin_port, htons(5140));
+		ck_assert_str_eq(facts.listener, listener);
+		ck_assert_str_eq(facts.subject, kept ? subject : "");
+	}
+	close(fd);
+	batch_free(batch);
+}
+
+START_TEST(keeps_facts)
+{
+	char subject[SPOOL_FACTS_SUBJECT + 2];
+
+	open_spool();
+	memset(subject, 's', sizeof(subject));
+	subject[SPOOL_FACTS_SUBJECT + 1] = '\0';
+	check_facts("main", NULL, false);
+	check_facts("a*b", "CN=a b,O=c=d ended=fin", true);
+	check_facts("main", subject, false);
+	check_facts("main", subject + 1, true);
+	b.origin.listener = "main";
+	b.origin.tls_subject = NULL;
+	batches_close(&b);
+}
+END_TEST
+
+START_TEST(knows_names)
+{
+	static const char *const bad[] = {"", ".", "README", "01M8HR85BNA35AS5SDQEEJAAJE",
+		"01M8HR85BNA35AS5SDQEEJAAJE.", "01M8HR85BNA35AS5SDQEEJAAJE.main",
+		"01M8HR85BNA35AS5SDQEEJAAJE..x", "01M8HR85BNA35AS5SDQEEJAAJE.main.",
+		"01M8HR85BNA35AS5SDQEEJAAJE-main.x", "01m8HR85BNA35AS5SDQEEJAAJE.main.x"};
+	struct spool_facts facts;
+	size_t i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		ck_assert_msg(spool_facts_of_name(&facts, bad[i]) == -1, "%s", bad[i]);
+	ck_assert_int_eq(spool_facts_of_name(&facts, "01M8HR85BNA35AS5SDQEEJAAJE.main.nobody"), 0);
+	ck_assert_uint_eq(facts.peer.family, 0);
+	ck_assert_int_eq(spool_facts_of_name(&facts, "01M8HR85BNA35AS5SDQEEJAAJE.main.unix-42"), 0);
+	ck_assert_uint_eq(facts.peer.unix_peer.pid, 42);
+	ck_assert_int_eq(
+	    spool_facts_of_name(&facts, "01M8HR85BNA35AS5SDQEEJAAJE.main.fe80::1%2-9"), 0);
+	ck_assert_uint_eq(facts.peer.in6.sin6_scope_id, 2);
+}
+END_TEST
+
 static Suite *
 spool_suite(void)
 {
@@ -494,6 +570,8 @@ spool_suite(void)
 	tcase_add_test(tcase, answers_all_before_it_closes);
 	tcase_add_test(tcase, cannot_be_made);
 	tcase_add_test(tcase, names_peers);
+	tcase_add_test(tcase, keeps_facts);
+	tcase_add_test(tcase, knows_names);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
