@@ -7,6 +7,7 @@
 #include <event2/event.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/thread.h"
 #include "worker.h"
 
@@ -29,6 +30,7 @@ worker_run(void *arg)
 		log_event(LOG_LEVEL_ERROR, "worker-failed", "worker %u: the event loop failed",
 			  worker->number);
 	finish(worker);
+	memory_unstock();
 	atomic_store(&worker->ended, true);
 	inbox_post(worker->parent, &worker->ended_item);
 	return NULL;

@@ -57,8 +57,8 @@ arm(struct deadlines *all)
 	 * that fires early finds nothing due and is armed again. */
 	tv.tv_sec = (time_t)(wait / 1000000);
 	tv.tv_usec = (suseconds_t)(wait % 1000000);
-	if (event_add(all->timer, &tv) == 0)
-		all->armed = all->heap[0]->when;
+	deadline_alarm(all->timer, &tv);
+	all->armed = all->heap[0]->when;
 }
 
 static void
@@ -76,6 +76,13 @@ deadlines_on_timer(evutil_socket_t fd, short what, void *arg)
 		all->due(first);
 	}
 	arm(all);
+}
+
+void
+deadline_alarm(struct event *timer, const struct timeval *after)
+{
+	if (event_add(timer, after) == -1)
+		event_active(timer, EV_TIMEOUT, 0);
 }
 
 int

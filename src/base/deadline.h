@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 struct event;
+struct timeval;
 struct event_base;
 
 struct deadline {
@@ -27,6 +28,10 @@ struct deadlines {
 	struct event *timer;
 	void (*due)(struct deadline *deadline); /* no longer set when it is called */
 };
+
+/* Arms a timer of libevent's.  Without memory for that it fires at once: too early is looked
+ * at again, but what waits for a timer that is not armed waits for ever. */
+void deadline_alarm(struct event *timer, const struct timeval *after);
 
 /* -1: no memory */
 int deadlines_open(struct deadlines *deadlines, struct event_base *base,

@@ -11,6 +11,7 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
+#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "intake/connection.h"
@@ -75,7 +76,7 @@ intake_damped(struct intake *intake)
 	struct timeval tv = {.tv_sec = DAMPER_INTERVAL / 1000000};
 
 	if (!event_pending(intake->summary, EV_TIMEOUT, NULL))
-		event_add(intake->summary, &tv);
+		deadline_alarm(intake->summary, &tv);
 }
 
 /* --------------------------------------------------------------- deliveries */
@@ -170,7 +171,7 @@ intake_starve(struct intake *intake, struct connection *c)
 	*intake->starved_last = c;
 	intake->starved_last = &c->starved_next;
 	if (!event_pending(intake->hunger, EV_TIMEOUT, NULL))
-		event_add(intake->hunger, &hunger_look);
+		deadline_alarm(intake->hunger, &hunger_look);
 }
 
 void
@@ -206,7 +207,7 @@ intake_on_hunger(evutil_socket_t fd, short what, void *arg)
 	}
 	if (intake->starved == NULL)
 		return;
-	event_add(intake->hunger, &hunger_look);
+	deadline_alarm(intake->hunger, &hunger_look);
 	if (!memory_over())
 		return;
 	intake_relieve(intake);
