@@ -24,6 +24,7 @@
 
 #include "background.h"
 #include "belongings.h"
+#include "base/deadline.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -265,7 +266,7 @@ open_main_loop(struct daemon *d)
 	sigset_t set;
 
 	d->base = event_base_new();
-	if (d->base == NULL || inbox_open(&d->inbox, d->base) == -1)
+	if (d->base == NULL || deadlines_reserve_timers(d->base) == -1 || inbox_open(&d->inbox, d->base) == -1)
 		return EX_OSERR;
 	d->patience = evtimer_new(d->base, daemon_on_patience, d);
 	if (d->patience == NULL)

@@ -6,6 +6,7 @@
 
 #include <event2/event.h>
 
+#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/thread.h"
@@ -44,7 +45,10 @@ worker_open(struct worker *worker, unsigned number, struct inbox *parent,
 	worker->ended_item.run = ended;
 	worker->inbox.fd = -1;
 	worker->base = event_base_new();
-	if (worker->base == NULL) {
+	if (worker->base == NULL || deadlines_reserve_timers(worker->base) == -1) {
+		if (worker->base != NULL)
+			event_base_free(worker->base);
+		worker->base = NULL;
 		errno = ENOMEM;
 		return -1;
 	}

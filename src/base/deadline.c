@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/deadline.h"
 
+#define TIMERS 256 /* of a base, armed at once; more than 30 listeners have */
+
 static void
 place(struct deadlines *all, size_t at, struct deadline *deadline)
 {
@@ -57,8 +59,8 @@ arm(struct deadlines *all)
 	 * that fires early finds nothing due and is armed again. */
 	tv.tv_sec = (time_t)(wait / 1000000);
 	tv.tv_usec = (suseconds_t)(wait % 1000000);
-	deadline_alarm(all->timer, &tv);
-	all->armed = all->heap[0]->when;
+	if (event_add(all->timer, &tv) == 0)
+		all->armed = all->heap[0]->when;
 }
 
 static void
@@ -78,11 +80,30 @@ deadlines_on_timer(evutil_socket_t fd, short what, void *arg)
 	arm(all);
 }
 
-void
-deadline_alarm(struct event *timer, const struct timeval *after)
+static void
+deadlines_on_nothing(evutil_socket_t fd, short what, void *arg)
 {
-	if (event_add(timer, after) == -1)
-		event_active(timer, EV_TIMEOUT, 0);
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+int
+deadlines_reserve_timers(struct event_base *base)
+{
+	static const struct timeval far = {.tv_sec = 1000000};
+	struct event *timers[TIMERS] = {NULL};
+	int result = 0, i;
+
+	for (i = 0; i < TIMERS && result == 0; i++) {
+		timers[i] = evtimer_new(base, deadlines_on_nothing, NULL);
+		if (timers[i] == NULL || event_add(timers[i], &far) == -1)
+			result = -1;
+	}
+	while (i-- > 0)
+		if (timers[i] != NULL)
+			event_free(timers[i]);
+	return result;
 }
 
 int

@@ -12,7 +12,6 @@
 #include <stdint.h>
 
 struct event;
-struct timeval;
 struct event_base;
 
 struct deadline {
@@ -29,9 +28,10 @@ struct deadlines {
 	void (*due)(struct deadline *deadline); /* no longer set when it is called */
 };
 
-/* Arms a timer of libevent's.  Without memory for that it fires at once: too early is looked
- * at again, but what waits for a timer that is not armed waits for ever. */
-void deadline_alarm(struct event *timer, const struct timeval *after);
+/* Makes libevent's heap of a new base large enough that event_add of its timers does not
+ * fail for want of memory, as it never shrinks: what waits for a timer that could not be
+ * armed would wait for ever.  -1: no memory. */
+int deadlines_reserve_timers(struct event_base *base);
 
 /* -1: no memory */
 int deadlines_open(struct deadlines *deadlines, struct event_base *base,

@@ -11,7 +11,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "intake/connection.h"
@@ -76,7 +75,7 @@ intake_damped(struct intake *intake)
 	struct timeval tv = {.tv_sec = DAMPER_INTERVAL / 1000000};
 
 	if (!event_pending(intake->summary, EV_TIMEOUT, NULL))
-		deadline_alarm(intake->summary, &tv);
+		event_add(intake->summary, &tv);
 }
 
 /* --------------------------------------------------------------- deliveries */
@@ -171,7 +170,7 @@ intake_starve(struct intake *intake, struct connection *c)
 	*intake->starved_last = c;
 	intake->starved_last = &c->starved_next;
 	if (!event_pending(intake->hunger, EV_TIMEOUT, NULL))
-		deadline_alarm(intake->hunger, &hunger_look);
+		event_add(intake->hunger, &hunger_look);
 }
 
 void
@@ -207,7 +206,7 @@ intake_on_hunger(evutil_socket_t fd, short what, void *arg)
 	}
 	if (intake->starved == NULL)
 		return;
-	deadline_alarm(intake->hunger, &hunger_look);
+	event_add(intake->hunger, &hunger_look);
 	if (!memory_over())
 		return;
 	intake_relieve(intake);

@@ -13,7 +13,6 @@
 
 #include "base/acl.h"
 #include "base/clock.h"
-#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "intake/connection.h"
@@ -210,7 +209,7 @@ pause_accepting(struct listener *l, int error)
 	acceptors(l, false);
 	tv.tv_sec = l->pause / 1000;
 	tv.tv_usec = (suseconds_t)(l->pause % 1000) * 1000;
-	deadline_alarm(l->retry, &tv);
+	event_add(l->retry, &tv);
 	if (damper_pass(&l->seat->accept_errors, clock_now()))
 		log_event(LOG_LEVEL_ERROR, "accept-failed",
 			  "listener %s: cannot accept: %s; connections wait in the backlog%s",
@@ -272,7 +271,7 @@ listener_on_leave(evutil_socket_t fd, short what, void *arg)
 	(void)what;
 	if (event_pending(l->retry, EV_TIMEOUT, NULL) && l->patience > 0) {
 		l->patience--;
-		deadline_alarm(l->leave, &leave_after);
+		event_add(l->leave, &leave_after);
 		return;
 	}
 	listener_stop(l);
@@ -394,7 +393,7 @@ listener_leave(struct listener *l)
 	reads_rest(l->reads);
 	l->patience = LEAVE_TRIES;
 	if (l->n_sockets > 0)
-		deadline_alarm(l->leave, &leave_after);
+		event_add(l->leave, &leave_after);
 	else if (l->n_connections == 0)
 		retire(l);
 }

@@ -31,7 +31,6 @@
 #include <event2/listener.h>
 
 #include "base/clock.h"
-#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "base/net.h"
@@ -156,7 +155,7 @@ http_on_look(evutil_socket_t fd, short what, void *arg)
 		http->full = !http_listen(http, true);
 	memory_stock_close();
 	if (http->n_peers > 0 || http->full)
-		deadline_alarm(http->look, http->full ? &soon : &again);
+		event_add(http->look, http->full ? &soon : &again);
 }
 
 /* The oldest that has not asked yet makes room. */
@@ -517,12 +516,14 @@ http_begin(struct http *http, const struct config_status *config)
 	size_t i;
 
 	http->config = config;
-	if (!http_listen(http, true)) {
+	errno = ENOMEM;
+	if (!memory_stock() || !http_listen(http, true)) {
 		log_event(LOG_LEVEL_ERROR, "status-failed",
 			  "the status service cannot accept: %s; it goes on trying", strerror(errno));
 		http_shut(http);
 		event_active(http->look, EV_TIMEOUT, 0);
 	}
+	memory_stock_close();
 	for (i = 0; i < http->n_listeners; i++) {
 		struct sockaddr_storage name = {0};
 		const struct sockaddr_in *in = (const struct sockaddr_in *)&name;

@@ -15,7 +15,6 @@
 #include <event2/http.h>
 
 #include "base/clock.h"
-#include "base/deadline.h"
 #include "base/log.h"
 #include "base/memory.h"
 #include "config/config.h"
@@ -235,7 +234,7 @@ survey_begin(struct status *s)
 		s->n_out++;
 		survey_ask(&part->survey);
 	}
-	deadline_alarm(s->patience, &patience);
+	event_add(s->patience, &patience);
 	if (s->n_out == 0)
 		survey_end(s);
 }
