@@ -79,7 +79,7 @@ FORKS = ("clone", "clone3", "vfork")
 SENSES = ("poll", "read", "write")
 # A sanitizer's runtime gives up where these fail.
 RUNTIME = ("mmap", "mprotect", "clone", "clone3",
-           "prctl", "newfstatat", "readlink", "getrandom", "sysinfo", "ioctl")
+           "prctl", "newfstatat", "sched_getaffinity", "readlink", "getrandom", "sysinfo", "ioctl")
 GIVE_UP = 100000
 NO_SECCOMP = 77  # says failing_calls
 
