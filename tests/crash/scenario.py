@@ -25,7 +25,7 @@ import peer  # noqa: E402
 
 START_CODES = (69, 71, 73, 74, 77, 78)
 PATIENCE = float(os.environ.get("SWEEP_PATIENCE", "40"))  # for one answer
-LITTLE_PATIENCE = 0.5
+LITTLE_PATIENCE = 0.1
 MEMORY_MOST = 64 << 20  # resident, without sanitizers
 
 CONFIG = """
