@@ -24,6 +24,7 @@
 
 #include "background.h"
 #include "belongings.h"
+#include "base/deadline.h"
 #include "base/inbox.h"
 #include "base/log.h"
 #include "base/memory.h"
@@ -126,8 +127,10 @@ open_workers(struct daemon *d)
 
 	d->workers = calloc(d->n_workers, sizeof(*d->workers));
 	d->intakes = d->reign.intakes = calloc(d->n_workers, sizeof(*d->intakes));
-	if (d->workers == NULL || d->intakes == NULL)
+	if (d->workers == NULL || d->intakes == NULL) {
+		log_event(LOG_LEVEL_ERROR, "out-of-memory", "out of memory");
 		return EX_OSERR;
+	}
 	for (i = 0; i < d->n_workers; i++) {
 		if (worker_open(&d->workers[i], i, &d->inbox, daemon_on_worker_ended) == -1 ||
 		    intake_open(&d->intakes[i], &d->workers[i], d->intakes, d->n_workers) == -1) {
@@ -280,7 +283,7 @@ open_main_loop(struct daemon *d)
 	sigset_t set;
 
 	d->base = event_base_new();
-	if (d->base == NULL || inbox_open(&d->inbox, d->base) == -1)
+	if (d->base == NULL || deadlines_reserve_timers(d->base) == -1 || inbox_open(&d->inbox, d->base) == -1)
 		return EX_OSERR;
 	d->patience = evtimer_new(d->base, daemon_on_patience, d);
 	if (d->patience == NULL)
@@ -410,7 +413,7 @@ clean_up(struct daemon *d)
 	unsigned i;
 
 	status_close(d->status);
-	for (i = 0; d->intakes != NULL && i < d->n_workers; i++)
+	for (i = 0; d->workers != NULL && d->intakes != NULL && i < d->n_workers; i++)
 		if (d->workers[i].base != NULL)
 			intake_close(&d->intakes[i]);
 	/* Sinks that close answer what they still have to the workers' inboxes. */
@@ -435,6 +438,7 @@ clean_up(struct daemon *d)
 	reload_close(&d->reload);
 	config_unref(d->config);
 	log_close();
+	memory_unstock();
 	libevent_global_shutdown();
 }
 

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sysexits.h>
 #include <unistd.h>
 
 #include "background.h"
@@ -154,6 +155,8 @@ load(const struct reload *reload)
 				  "%s:%d: %s",
 				  errors.items[i].file, errors.items[i].line, errors.items[i].text);
 	}
+	if (config == NULL && errors.exit_code == EX_OSERR)
+		log_event(LOG_LEVEL_ERROR, "reload-refused", "out of memory");
 	config_errors_free(&errors);
 	return config;
 }

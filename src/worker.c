@@ -6,7 +6,9 @@
 
 #include <event2/event.h>
 
+#include "base/deadline.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/thread.h"
 #include "worker.h"
 
@@ -29,6 +31,7 @@ worker_run(void *arg)
 		log_event(LOG_LEVEL_ERROR, "worker-failed", "worker %u: the event loop failed",
 			  worker->number);
 	finish(worker);
+	memory_unstock();
 	atomic_store(&worker->ended, true);
 	inbox_post(worker->parent, &worker->ended_item);
 	return NULL;
@@ -42,7 +45,10 @@ worker_open(struct worker *worker, unsigned number, struct inbox *parent,
 	worker->ended_item.run = ended;
 	worker->inbox.fd = -1;
 	worker->base = event_base_new();
-	if (worker->base == NULL) {
+	if (worker->base == NULL || deadlines_reserve_timers(worker->base) == -1) {
+		if (worker->base != NULL)
+			event_base_free(worker->base);
+		worker->base = NULL;
 		errno = ENOMEM;
 		return -1;
 	}

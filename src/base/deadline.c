@@ -10,6 +10,8 @@
 #include "base/clock.h"
 #include "base/deadline.h"
 
+#define TIMERS 256 /* of a base, armed at once; more than 30 listeners have */
+
 static void
 place(struct deadlines *all, size_t at, struct deadline *deadline)
 {
@@ -76,6 +78,32 @@ deadlines_on_timer(evutil_socket_t fd, short what, void *arg)
 		all->due(first);
 	}
 	arm(all);
+}
+
+static void
+deadlines_on_nothing(evutil_socket_t fd, short what, void *arg)
+{
+	(void)fd;
+	(void)what;
+	(void)arg;
+}
+
+int
+deadlines_reserve_timers(struct event_base *base)
+{
+	static const struct timeval far = {.tv_sec = 1000000};
+	struct event *timers[TIMERS] = {NULL};
+	int result = 0, i;
+
+	for (i = 0; i < TIMERS && result == 0; i++) {
+		timers[i] = evtimer_new(base, deadlines_on_nothing, NULL);
+		if (timers[i] == NULL || event_add(timers[i], &far) == -1)
+			result = -1;
+	}
+	while (i-- > 0)
+		if (timers[i] != NULL)
+			event_free(timers[i]);
+	return result;
 }
 
 int

@@ -28,6 +28,11 @@ struct deadlines {
 	void (*due)(struct deadline *deadline); /* no longer set when it is called */
 };
 
+/* Makes libevent's heap of a new base large enough that event_add of its timers does not
+ * fail for want of memory, as it never shrinks: what waits for a timer that could not be
+ * armed would wait for ever.  -1: no memory. */
+int deadlines_reserve_timers(struct event_base *base);
+
 /* -1: no memory */
 int deadlines_open(struct deadlines *deadlines, struct event_base *base,
 		   void (*due)(struct deadline *deadline));

@@ -47,10 +47,10 @@ inbox_on_wake(evutil_socket_t fd, short what, void *arg)
 	uint64_t count;
 
 	(void)what;
-	/* Empties the eventfd; EAGAIN only means that it was empty already. */
-	if (!inbox->edge && read(fd, &count, sizeof(count)) == -1 && errno != EAGAIN &&
-	    errno != EINTR)
-		return;
+	/* Empties the eventfd.  Whatever that says, who is woken looks: an item that is left
+	 * is woken for no more. */
+	if (!inbox->edge)
+		(void)!read(fd, &count, sizeof(count));
 	inbox_run(inbox);
 }
 

@@ -17,10 +17,28 @@ static _Atomic uint64_t peak;
 static _Atomic uint64_t limit;
 static _Thread_local ptrdiff_t balance;
 
+/* A bufferevent for TLS is made of 12 pieces, a connection of evhttp of 24, of 1.2 KiB at the
+ * most; and there may be one more before who asks can stop to do so. */
+#define STOCK_PIECES 64
+#define STOCK_SIZE 2048
+static _Thread_local bool stock_open;
+static _Thread_local unsigned n_stock;
+static _Thread_local void *stock[STOCK_PIECES];
+
+static void *
+stocked_malloc(size_t size)
+{
+	void *p = malloc(size);
+
+	if (p == NULL && stock_open && size <= STOCK_SIZE && n_stock > 0)
+		p = stock[--n_stock];
+	return p;
+}
+
 static void *
 counted_malloc(size_t size)
 {
-	void *p = malloc(size);
+	void *p = stocked_malloc(size);
 
 	if (p != NULL)
 		balance += (ptrdiff_t)malloc_usable_size(p);
@@ -73,6 +91,40 @@ void
 memory_free(void *memory)
 {
 	free(memory);
+}
+
+bool
+memory_stock(void)
+{
+	void *p;
+
+	while (n_stock < STOCK_PIECES && (p = malloc(STOCK_SIZE)) != NULL)
+		stock[n_stock++] = p;
+	stock_open = true;
+	return n_stock == STOCK_PIECES;
+}
+
+void
+memory_stock_close(void)
+{
+	stock_open = false;
+}
+
+void
+memory_unstock(void)
+{
+	while (n_stock > 0)
+		free(stock[--n_stock]);
+}
+
+bool
+memory_is_there(size_t size)
+{
+	void *volatile memory = malloc(size); /* or it would be optimized away */
+	bool there = memory != NULL;
+
+	free(memory);
+	return there;
 }
 
 size_t

@@ -24,6 +24,21 @@ void memory_set_limit(uint64_t limit);
 void *memory_alloc(size_t size);
 void memory_free(void *memory);
 
+/* Whether so much could be allocated now, in pieces.  What was free for a moment stays in
+ * the heap, so that the kernel need not be asked again: for libraries that do not look
+ * at what malloc(3) returns. */
+bool memory_is_there(size_t size);
+
+/* A reserve of this thread's for libevent, which does not survive that an allocation fails
+ * where it makes a bufferevent for TLS or accepts a connection for evhttp (2.1.12: it
+ * frees what it has not made yet, or goes on without a callback).  Whoever is about to
+ * ask for such a thing fills and opens it; false: it is not full, so do not ask, or not
+ * more than once.  Between memory_stock and memory_stock_close what malloc(3) has not comes
+ * from there.  memory_unstock gives it back as the thread ends. */
+bool memory_stock(void);
+void memory_stock_close(void);
+void memory_unstock(void);
+
 /* What the allocator gave for it. */
 size_t memory_size(void *memory);
 

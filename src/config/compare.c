@@ -31,7 +31,7 @@ text_close(struct text *text)
 
 	if (text->file != NULL && fclose(text->file) == EOF)
 		failed = true;
-	return !failed;
+	return !failed && text->bytes != NULL; /* glibc's fclose does not say it */
 }
 
 static bool

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/memory.h"
 #include "base/privileges.h"
 #include "config/brokers.h"
 #include "config/listeners.h"
@@ -19,6 +20,10 @@
 
 /* Part of file names in a spool, beside much else. */
 #define NAME_MAX_LEN 64
+
+/* The most that libconfig takes for a setting, without its name, and for its scanner. */
+#define TREE_SETTING 512
+#define TREE_SCANNER ((size_t)256 * 1024)
 
 static bool
 no_memory(struct parse *parse)
@@ -427,12 +432,30 @@ resolve(struct parse *parse)
 	}
 }
 
+/* libconfig 1.5 looks at none of its allocations, so it is asked only when there is memory for
+ * all that the text can make it allocate: each setting has at least one of these characters
+ * before it. */
+static bool
+tree_has_memory(const char *text)
+{
+	size_t size = TREE_SCANNER + 4 * strlen(text);
+
+	for (; *text != '\0'; text++)
+		if (strchr("=:,([{", *text) != NULL)
+			size += TREE_SETTING;
+	return memory_is_there(size);
+}
+
 void
 parse_text(struct parse *parse)
 {
 	const config_setting_t *root;
 	config_t tree;
 
+	if (!tree_has_memory(parse->source->text)) {
+		no_memory(parse);
+		return;
+	}
 	config_init(&tree);
 	if (config_read_string(&tree, parse->source->text) == CONFIG_TRUE) {
 		root = config_root_setting(&tree);

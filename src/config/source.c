@@ -259,7 +259,8 @@ source_read(struct source *source, const char *file, struct report *report)
 	/* libconfig takes no comment for one that lacks its newline. */
 	if (putc('\n', reader.out) == EOF)
 		report->no_memory = true;
-	if (fclose(reader.out) == EOF)
+	/* Without memory for its last newline, glibc's says nothing and leaves no text. */
+	if (fclose(reader.out) == EOF || source->text == NULL)
 		report->no_memory = true;
 	return !reader.broken && !report->no_memory;
 }

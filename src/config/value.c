@@ -143,7 +143,7 @@ value_expected(struct parse *parse, const struct config_row *row)
 		return NULL;
 	}
 	print_expected(to, row);
-	if (fclose(to) == EOF) {
+	if (fclose(to) == EOF || text == NULL) {
 		no_memory(parse);
 		free(text);
 		return NULL;

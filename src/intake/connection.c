@@ -143,10 +143,12 @@ reading(struct connection *c, bool on)
 	if (c->reading == on || (on && !connection_buffer(c)))
 		return;
 	c->reading = on;
-	if (on)
-		bufferevent_enable(c->bev, EV_READ);
-	else
+	if (!on) {
 		bufferevent_disable(c->bev, EV_READ);
+	} else if (bufferevent_enable(c->bev, EV_READ) == -1) {
+		c->reading = false;
+		connection_out_of_memory(c); /* or it would wait for ever */
+	}
 }
 
 void

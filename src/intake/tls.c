@@ -21,9 +21,13 @@
 #include <openssl/ssl.h>
 
 #include "base/log.h"
+#include "base/memory.h"
 
 /* Bytes of certificates that a client may send: what a handshake may hold. */
 #define CERTIFICATES_MOST 32768
+
+/* More than OpenSSL takes until it has done its first handshake. */
+#define OPENSSL_MEMORY ((size_t)4 << 20)
 
 struct tls_context {
 	SSL_CTX *ctx;
@@ -224,8 +228,11 @@ tls_context_new(const struct config_tls *config, char error[TLS_ERROR_LEN])
 {
 	struct tls_context *context = calloc(1, sizeof(*context));
 
-	/* Nothing of OpenSSL's runs at exit: threads may still use it. */
-	if (context == NULL || OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) != 1 ||
+	/* OpenSSL 3.0 remembers what it could not look up for want of memory as unknown, and never
+	 * again does a handshake.  Nothing of its runs at exit: threads may still use it. */
+	if (context != NULL && !memory_is_there(OPENSSL_MEMORY)) {
+		(void)fail(error, "out of memory");
+	} else if (context == NULL || OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) != 1 ||
 	    (context->ctx = SSL_CTX_new(TLS_server_method())) == NULL) {
 		(void)fail(error, "OpenSSL cannot be used: %s", reason());
 	} else if (set_rules(context->ctx, config, error) &&

@@ -223,11 +223,12 @@ tls_connection_start(struct connection *c)
 	struct bufferevent *bev = NULL;
 	uint64_t high = l->config->buffer_size;
 
-	if (ssl != NULL)
+	if (ssl != NULL && memory_stock())
 		bev = bufferevent_openssl_socket_new(l->intake->worker->base, c->fd, ssl,
 						     BUFFEREVENT_SSL_ACCEPTING,
 						     BEV_OPT_DEFER_CALLBACKS);
 	if (bev == NULL) {
+		memory_stock_close();
 		SSL_free(ssl);
 		ERR_clear_error();
 		connection_out_of_memory(c);
@@ -236,6 +237,7 @@ tls_connection_start(struct connection *c)
 	c->tls = true;
 	bufferevent_setwatermark(bev, EV_READ, 0, high < INPUT_MOST ? (size_t)high : INPUT_MOST);
 	connection_adopt(c, bev);
+	memory_stock_close();
 	timeout_schedule(c);
 }
 
@@ -260,8 +262,8 @@ tls_connection_half_close(struct connection *c)
 	/* libevent has stopped to write, too; and it would read again once its input falls
 	 * below the watermark. */
 	bufferevent_disable(c->bev, EV_READ);
-	if (reply_unsent(c) > 0)
-		bufferevent_enable(c->bev, EV_WRITE);
+	if (reply_unsent(c) > 0 && bufferevent_enable(c->bev, EV_WRITE) == -1)
+		connection_out_of_memory(c);
 }
 
 bool

@@ -49,6 +49,7 @@
 #define BY_PIDFD ((idtype_t)3) /* P_PIDFD, which older headers lack */
 
 #define OPEN_FILES 1024
+#define LOOKUP_MEMORY ((size_t)256 * 1024) /* more than it takes, and what it loads */
 #define SUBJECT_MOST 32768 /* the kernel takes 128 KiB for a variable */
 
 static char path_variable[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -98,6 +99,11 @@ command_setup_open(struct command_setup *setup, const struct config_sink *config
 	const char *home = "/";
 
 	*setup = (struct command_setup){.config = config, .spill_directory = spill_directory};
+	/* Without memory glibc's look-up may trap. */
+	if (!memory_is_there(LOOKUP_MEMORY)) {
+		errno = ENOMEM;
+		return -1;
+	}
 	if (getpwuid_r(geteuid(), &entry, buffer, sizeof(buffer), &found) == 0 && found != NULL &&
 	    *found->pw_dir == '/')
 		home = found->pw_dir;

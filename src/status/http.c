@@ -32,6 +32,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "base/net.h"
 #include "config/config.h"
 #include "config/types.h"
@@ -72,14 +73,24 @@ struct http {
 
 /* ------------------------------------------------------------- connections */
 
-static void
+static bool
 http_listen(struct http *http, bool on)
 {
+	bool done = true;
 	size_t i;
 
 	for (i = 0; i < http->n_listeners; i++)
-		(void)(on ? evconnlistener_enable(http->listeners[i])
-			  : evconnlistener_disable(http->listeners[i]));
+		done &= (on ? evconnlistener_enable(http->listeners[i])
+			    : evconnlistener_disable(http->listeners[i])) == 0;
+	return done;
+}
+
+/* Nobody is accepted until there is room again. */
+static void
+http_shut(struct http *http)
+{
+	http->full = true;
+	(void)http_listen(http, false);
 }
 
 /* Whether evhttp has freed its connection.  The descriptor is open until our reference goes. */
@@ -133,17 +144,17 @@ http_on_look(evutil_socket_t fd, short what, void *arg)
 
 	(void)fd;
 	(void)what;
+	memory_stock_close();
 	for (peer = http->peers; peer != NULL; peer = peer->next)
 		peer->fresh = false;
 	for (peer = http->peers; http->full && peer != NULL; peer = peer->next)
 		if (!peer->asked && peer->deadline - ASK + NEWCOMER <= clock_now())
 			peer->deadline = 0;
 	http_look(http);
-	if (http->full && http->n_peers < MOST) {
-		http->full = false;
-		http_listen(http, true);
-	}
-	if (http->n_peers > 0)
+	if (http->full && http->n_peers < MOST && memory_stock())
+		http->full = !http_listen(http, true);
+	memory_stock_close();
+	if (http->n_peers > 0 || http->full)
 		event_add(http->look, http->full ? &soon : &again);
 }
 
@@ -167,10 +178,14 @@ make_room(struct http *http)
 static struct bufferevent *
 http_on_accept(struct event_base *base, void *arg)
 {
-	static const struct timeval look = {.tv_sec = 1}, soon = {0};
 	struct http *http = arg;
 	struct peer *peer = calloc(1, sizeof(*peer)), *last = http->peers;
 
+	/* What evhttp does next must have memory; and who comes next waits until there is
+	 * enough again. */
+	if (!memory_stock())
+		http_shut(http);
+	event_active(http->look, EV_TIMEOUT, 0);
 	if (peer == NULL)
 		return NULL;
 	peer->bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
@@ -189,13 +204,8 @@ http_on_accept(struct event_base *base, void *arg)
 	peer->deadline = clock_now() + ASK;
 	peer->next = http->peers;
 	http->peers = peer;
-	if (++http->n_peers >= MOST_EVER && !http->full) {
-		http->full = true;
-		http_listen(http, false);
-		event_add(http->look, &soon);
-	} else if (!event_pending(http->look, EV_TIMEOUT, NULL)) {
-		event_add(http->look, &look);
-	}
+	if (++http->n_peers >= MOST_EVER)
+		http_shut(http);
 	return peer->bev;
 }
 
@@ -506,7 +516,14 @@ http_begin(struct http *http, const struct config_status *config)
 	size_t i;
 
 	http->config = config;
-	http_listen(http, true);
+	errno = ENOMEM;
+	if (!memory_stock() || !http_listen(http, true)) {
+		log_event(LOG_LEVEL_ERROR, "status-failed",
+			  "the status service cannot accept: %s; it goes on trying", strerror(errno));
+		http_shut(http);
+		event_active(http->look, EV_TIMEOUT, 0);
+	}
+	memory_stock_close();
 	for (i = 0; i < http->n_listeners; i++) {
 		struct sockaddr_storage name = {0};
 		const struct sockaddr_in *in = (const struct sockaddr_in *)&name;

@@ -1,0 +1,488 @@
+"""scenario: a short life of the daemon with all its parts, for sweeps that make something
+fail in it: a start, messages by every listener to every sink, requests for its status, a
+reload, more messages, a stop.  And the judge of what became of it.
+
+A new sink is a row of SINKS, a new listener a row of LISTENERS.
+"""
+
+import hashlib
+import json
+import os
+import random
+import re
+import signal
+import socket
+import ssl
+import stat
+import subprocess
+import sys
+import time
+
+import storage
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tls"))
+import peer  # noqa: E402
+
+START_CODES = (69, 71, 73, 74, 77, 78)
+PATIENCE = float(os.environ.get("SWEEP_PATIENCE", "40"))  # for one answer
+LITTLE_PATIENCE = 0.1
+MEMORY_MOST = 64 << 20  # resident, without sanitizers
+
+CONFIG = """
+workers = 1; memory_limit = "256K"; spill_directory = "{directory}"; shutdown_timeout = 20;
+address = "{address}"; idle_timeout = 5; framing = "line"; reply = "receipt"; {user}
+status = {{ address = "{address}"; port = 11000; }};
+listeners = {{ {listeners} }};
+sinks = {{ {sinks} }};
+"""
+
+# The message whole under a name that says so: the shell and mv are nobody's but ours.
+KEEP = 'cat >"$0/$CISTERN_ID.part" && mv "$0/$CISTERN_ID.part" "$0/$CISTERN_ID"'
+
+
+def look_spool(directory):
+    """(id, bytes) of all that a spool says to be whole."""
+    new = os.path.join(directory, "spool", "new")
+    for entry in os.listdir(new) if os.path.isdir(new) else ():
+        with open(os.path.join(new, entry), "rb") as file:
+            yield entry.split(".", 1)[0], file.read()
+
+
+def look_records(path):
+    if not os.path.exists(path):
+        return
+    with open(path, "rb") as file:
+        lines = file.read().split(b"\n")
+    for line in lines[:-1]:
+        record = json.loads(line)
+        yield record["id"], storage.record_data(record)
+    if lines[-1]:
+        yield "half a record", lines[-1]
+
+
+def look_command(directory):
+    kept = os.path.join(directory, "kept")
+    for entry in os.listdir(kept):
+        if not entry.endswith(".part"):
+            with open(os.path.join(kept, entry), "rb") as file:
+                yield entry, file.read()
+
+
+# kind: (settings, what it has)
+SINKS = {
+    "spool": ('type = "spool"; directory = "{directory}/spool"; min_free = 0;', look_spool),
+    "file": ('type = "file"; path = "{directory}/log"; format = "json";',
+             lambda directory: look_records(os.path.join(directory, "log"))),
+    "console": ('type = "console"; format = "json";',
+                lambda directory: look_records(os.path.join(directory, "stdout"))),
+    "command": ('type = "command"; argv = [ "/bin/sh", "-c", {keep}, "{directory}/kept" ]; '
+                'max_processes = 2; run_as_root = true;', look_command),
+    "scraps": ('type = "file"; path = "{directory}/scraps"; format = "json";', None),
+}
+
+
+def frame_line(data):
+    return data + b"\n"
+
+
+def frame_netstring(data):
+    return b"%d:%s," % (len(data), data)
+
+
+def frame_octets(data):
+    return b"%d %s" % (len(data), data)
+
+
+def frame_length(data):
+    return len(data).to_bytes(4, "big") + data
+
+
+def frame_mllp(data):
+    return b"\x0b" + data + b"\x1c\r"
+
+
+def frame_tutorial(data):
+    return data + b"<EOF>"
+
+
+# name: (settings, sinks, frame, sizes of messages, how: receipts, echo or close; through)
+LISTENERS = {
+    "net": ('framing = "netstring"; incomplete = "scraps";', ("spool",), frame_netstring,
+            (300, 3000, 80), "receipts", "tcp"),
+    "line": ("rate_limit = { listener = \"100M\"; };", ("file",), frame_line, (90, 5000),
+             "receipts", "tcp"),
+    "bytes": ('framing = "eof"; reply = "none"; incomplete = "scraps";', ("spool",), bytes,
+              (70000,), "close", "tcp"),
+    "tutorial": ('framing = "delimiter"; delimiter = "<EOF>"; keep_delimiter = true; '
+                 'reply = "echo"; max_messages = 1;', ("console",), frame_tutorial, (100,),
+                 "echo", "tcp"),
+    "length": ('framing = "length"; length_bytes = 4;', ("command",), frame_length, (200,),
+               "receipts", "tcp"),
+    "large": ('framing = "mllp"; message_timeout = 60; min_rate = 1;', ("spool",), frame_mllp,
+              (600000,), "receipts", "tcp"),
+    "proxied": ('framing = "octet-counted"; proxy_protocol = true; proxy_from = "127.0.0.0/8"; '
+                'allow = [ "192.0.2.0/24" ];', ("spool", "file"), frame_octets, (150, 160),
+                "receipts", "proxy"),
+    "local": ('address = "unix:{directory}/socket";', ("file",), frame_line, (120,), "receipts",
+              "unix"),
+    "tls": ('tls = {{ certificate = "{directory}/../server.pem"; '
+            'key = "{directory}/../server.key"; handshake_timeout = 5; }};', ("spool",), frame_line, (100, 20000),
+            "receipts", "tls"),
+}
+ADDED = "added"  # by the reload
+LISTENERS_ADDED = ('', ("file",), frame_line, (110,), "receipts", "tcp")
+
+
+def message(name, size):
+    """Text that proves itself, of at least 70 bytes."""
+    filler = random.Random(name).randbytes(max(0, (size - len(name) - 66) // 2)).hex()
+    text = ("%s %s " % (name, filler)).encode()
+    return text + hashlib.sha256(text).hexdigest().encode()
+
+
+def is_whole(data):
+    if data.endswith(b"<EOF>"):
+        data = data[:-5]
+    return data[-64:] == hashlib.sha256(data[:-64]).hexdigest().encode()
+
+
+class Message:
+    def __init__(self, name, listener, data, sinks):
+        self.name, self.listener, self.data, self.sinks = name, listener, data, sinks
+        self.id = None
+        self.accepted = False
+
+
+class Life:
+    """One life of a daemon in a directory, on an address that nobody else has."""
+
+    def __init__(self, directory, address, wrapper=(), env=None, program=None, tls=True):
+        os.mkdir(directory)
+        os.mkdir(os.path.join(directory, "kept"))
+        self.directory, self.address = directory, address
+        self.listeners = {name: row for name, row in LISTENERS.items() if tls or name != "tls"}
+        self.config = os.path.join(directory, "cistern.conf")
+        self.write_config("")
+        self.messages, self.problems = [], []
+        self.memory = 0
+        self.pid = None
+        self.code = None
+        self.stdout = open(os.path.join(directory, "stdout"), "wb")
+        self.stderr = open(os.path.join(directory, "stderr"), "wb")
+        program = os.path.abspath(program or storage.program())
+        self.process = subprocess.Popen(
+            list(wrapper) + [program, "-c", self.config], env=dict(os.environ, **(env or {})),
+            stdin=subprocess.DEVNULL, stdout=self.stdout, stderr=self.stderr)
+        self.log_name = wrapper[1] if wrapper else None
+
+    def write_config(self, more):
+        keep = '"%s"' % KEEP.replace('"', '\\"')
+        where = {"directory": self.directory, "keep": keep}
+        rows = dict(self.listeners)
+        if more:
+            rows[ADDED] = LISTENERS_ADDED
+        listeners = " ".join(
+            "%s = {{ port = %d; deliver = [ %s ]; %s %s }};" % (
+                name, 11001 + number, ", ".join('"%s"' % sink for sink in row[1]),
+                row[0] if "{{" in row[0] or "{directory}" in row[0]
+                else row[0].replace("{", "{{").replace("}", "}}"), more)
+            for number, (name, row) in enumerate(rows.items()))
+        listeners = listeners.replace("port = %d; " % self.port("local"), "")
+        sinks = " ".join("%s = {{ %s }};" % (name, row[0]) for name, row in SINKS.items())
+        with open(self.config, "w", encoding="ascii") as out:
+            out.write(CONFIG.format(listeners=listeners.format(**where), user="",
+                                    sinks=sinks.format(**where), address=self.address, **where))
+
+    def port(self, name):
+        return 11001 + (list(self.listeners) + [ADDED]).index(name)
+
+    def text(self):
+        with open(os.path.join(self.directory, "stderr"), encoding="utf-8",
+                  errors="replace") as log:
+            return log.read()
+
+    def daemon(self):
+        """The daemon's process: our child's child where something stands between."""
+        if self.pid is None and self.log_name is None:
+            self.pid = self.process.pid
+        elif self.pid is None and os.path.exists(self.log_name):
+            with open(self.log_name, encoding="ascii", errors="replace") as log:
+                found = re.match(r"pid (\d+)\n", log.read())
+            self.pid = int(found.group(1)) if found else None
+        return self.pid
+
+    def is_over(self):
+        return self.process.poll() is not None
+
+    def connects(self):
+        """Whether all listeners let somebody in; its log may not have been written."""
+        try:
+            for name, row in self.listeners.items():
+                self.connect(name, row[5], 1).close()
+            return True
+        except OSError:
+            return False
+
+    def wait_ready(self):
+        """False when it has ended instead."""
+        began = time.monotonic()
+        while time.monotonic() < began + PATIENCE:
+            if re.search(r" ready: ", self.text()):
+                return True
+            if self.is_over():
+                return False
+            if time.monotonic() > began + 5 and self.connects():
+                return True
+            time.sleep(storage.NO_READ)
+        self.problems.append("neither ready nor ended")
+        return True
+
+    def patience(self):
+        return LITTLE_PATIENCE if self.goes_on() else PATIENCE
+
+    def goes_on(self):
+        return not self.is_transient and self.struck()
+
+    def stuck(self, what):
+        """Whoever nobody accepts or answers, as that fails, may wait."""
+        if not self.goes_on():
+            self.problems.append("stuck: " + what)
+
+    def connect(self, name, through, patience=None):
+        patience = patience or self.patience()
+        if through == "unix":
+            connection = socket.socket(socket.AF_UNIX)
+            connection.settimeout(patience)
+            connection.connect(os.path.join(self.directory, "socket"))
+            return connection
+        connection = socket.create_connection((self.address, self.port(name)), patience)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def exchange(self, name, row, tag):
+        """Some messages on a connection of their own; what is known of them afterwards."""
+        _, sinks, frame, sizes, how, through = row
+        some = [Message("%s.%s%d" % (name, tag, n), name, message("%s.%s%d" % (name, tag, n), s),
+                        sinks) for n, s in enumerate(sizes)]
+        self.messages += some
+        answer, orderly = b"", False
+        try:
+            with self.connect(name, through) as connection:
+                if through == "proxy":
+                    connection.sendall(b"PROXY TCP4 192.0.2.9 192.0.2.1 4000 5000\r\n")
+                if through == "tls":
+                    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+                    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                    connection = context.wrap_socket(connection)
+                connection.sendall(b"".join(frame(some_one.data) for some_one in some))
+                if through != "tls":
+                    connection.shutdown(socket.SHUT_WR)
+                while through != "tls" or answer.count(b"\n") < len(some):
+                    piece = connection.recv(65536)
+                    if not piece:
+                        break
+                    answer += piece
+                if through == "tls":
+                    connection.unwrap().close()
+                orderly = True
+        except socket.timeout:
+            self.stuck("%s, %r" % (some[0].name, answer[:100]))
+        except OSError:
+            pass
+        if how == "close":
+            for each in some:
+                each.accepted = orderly
+        elif how == "echo":
+            some[0].accepted = answer == frame_tutorial(some[0].data)
+            some[0].data = frame_tutorial(some[0].data)
+        else:
+            for each, line in zip(some, answer.split(b"\n")[:-1]):
+                words = line.decode("ascii", "replace").split()
+                each.accepted = len(words) == 3 and words[0] == "OK"
+                if each.accepted and int(words[2]) != len(each.data):
+                    self.problems.append("%s of %d bytes: %r" % (each.name, len(each.data), line))
+                elif each.accepted:
+                    each.id = words[1]
+                elif words[:1] not in (["RETRY"], ["REJECT"]):
+                    self.problems.append("no receipt: %r" % line)
+        # A local socket knows no reset.
+        if orderly and through != "unix" and not all(each.accepted for each in some):
+            self.problems.append("%s: an orderly close, but %r" % (some[0].name, answer[:200]))
+        return all(each.accepted for each in some)
+
+    def exchanges(self, tag):
+        return [name for name, row in self.listeners.items() if not self.exchange(name, row, tag)]
+
+    def abandon(self):
+        """Half a message, and gone: what becomes of it is nobody's receipt."""
+        try:
+            with self.connect("net", "tcp") as connection:
+                connection.sendall(b"100:abc")
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
+                                      b"\1\0\0\0\0\0\0\0")
+        except OSError:
+            pass
+
+    def ask(self, path):
+        """A request for the status; whether it was answered, by whatever."""
+        answer = b""
+        try:
+            with socket.create_connection((self.address, 11000), self.patience()) as connection:
+                connection.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
+                while True:
+                    piece = connection.recv(65536)
+                    if not piece:
+                        break
+                    answer += piece
+        except socket.timeout:
+            self.stuck(path)
+        except OSError:
+            pass
+        return answer.startswith(b"HTTP/1")
+
+    def statuses(self):
+        return [path for path in ("/metrics", "/status.json", "/", "/healthz", "/readyz")
+                if not self.ask(path)]
+
+    def reload(self):
+        """HUP with a changed file; whether it is in force."""
+        self.write_config("idle_timeout = 6;")
+        self.signal(signal.SIGHUP)
+        began = time.monotonic()
+        while time.monotonic() < began + 3 and not self.is_over():
+            found = re.search(r" (reloaded|reload-refused|reload-failed):? ", self.text())
+            if found:
+                return found.group(1) == "reloaded"
+            time.sleep(storage.NO_READ)
+        return False
+
+    def signal(self, number):
+        try:
+            os.kill(self.daemon(), number)
+        except (ProcessLookupError, TypeError):
+            pass
+
+    def look_at_memory(self):
+        try:
+            with open("/proc/%d/status" % self.daemon(), encoding="ascii") as file:
+                self.memory = int(re.search(r"VmHWM:\s+(\d+)", file.read()).group(1)) << 10
+        except (OSError, TypeError, AttributeError):
+            pass
+
+    def stop(self):
+        self.look_at_memory()
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def wait(self):
+        try:
+            self.code = self.process.wait(PATIENCE + 30)
+        except subprocess.TimeoutExpired:
+            self.signal(signal.SIGKILL)
+            self.process.wait()
+            self.code = "stuck"
+        self.stdout.close()
+        self.stderr.close()
+        return self.code
+
+    def live(self, struck):
+        """All of it.  struck(): whether what was to fail has failed by now.  What was refused
+        although nothing fails any more is a problem."""
+        self.struck = struck
+        ready = self.wait_ready()
+        if not ready:
+            self.wait()
+            return False
+        before, failed = struck(), self.exchanges("a") + self.statuses()
+        self.abandon()
+        if failed and not before and not struck():
+            self.problems.append("failed without a fault: %s" % failed)
+        if self.reload():
+            self.exchange(ADDED, LISTENERS_ADDED, "b")
+        elif not struck():
+            self.problems.append("the reload failed without a fault")
+        before = struck()
+        failed = [name for name in self.exchanges("c") + self.statuses()
+                  if name not in self.lasting]
+        if failed and self.is_transient and before == struck():
+            self.problems.append("failed when the fault was gone: %s" % failed)
+        self.stop()
+        return True
+
+    sanitized = False
+    struck = staticmethod(lambda: False)
+    lasting = ()  # names of what may not get well again
+    is_transient = True  # False: what fails goes on to fail, so nobody need be served
+
+    # What is left
+
+    def judge(self, ready, log_may_fail=False):
+        """Adds to the problems what is wrong with how it ended and what it has left."""
+        text = self.text()
+        if re.search("Sanitizer|runtime error|Assertion|\\[err\\]", text):
+            self.problems.append("a sanitizer or an assertion")
+        if not ready:
+            if self.code not in START_CODES:
+                self.problems.append("start: code %s" % self.code)
+            elif not text.strip() and not log_may_fail:
+                self.problems.append("start: code %s, and nothing was said" % self.code)
+        else:
+            if self.code != 0:
+                self.problems.append("end: code %s" % self.code)
+            self.judge_account(text, log_may_fail)
+        if self.memory > MEMORY_MOST and not self.sanitized:
+            self.problems.append("memory: %d KiB" % (self.memory >> 10))
+        self.judge_sinks()
+        return self.problems
+
+    def judge_account(self, text, log_may_fail):
+        said = re.search(r" stopped: received (\d+) messages: (\d+) accepted, (\d+) refused, "
+                         r"(\d+) failed, (\d+) in flight", text)
+        if said is None:
+            if not log_may_fail:
+                self.problems.append("no account")
+            return
+        received, accepted, refused, failed, in_flight = map(int, said.groups())
+        if received != accepted + refused + failed + in_flight or in_flight:
+            self.problems.append("the account: " + said.group(0))
+        if accepted < sum(each.accepted for each in self.messages):
+            self.problems.append("more receipts than accepted: " + said.group(0))
+
+    def judge_sinks(self):
+        for name, (_, look) in SINKS.items():
+            if look is None:
+                continue
+            by_id, all_data = {}, set()
+            for id_, data in look(self.directory):
+                by_id[id_] = data
+                all_data.add(data)
+                if not is_whole(data):
+                    self.problems.append("%s: %s is not whole" % (name, id_))
+            for each in self.messages:
+                if not each.accepted or name not in each.sinks:
+                    continue
+                there = each.data in all_data if each.id is None else \
+                    by_id.get(each.id) == each.data
+                if not there:
+                    self.problems.append("%s: acknowledged, not there: %s" % (name, each.name))
+
+
+def addresses():
+    """Addresses of 127/8 that another run of ours is not likely to use."""
+    number = 0
+    base = "127.%d.%d." % (1 + (os.getpid() >> 8) % 254, os.getpid() % 256)
+    while True:
+        number = number % 250 + 1
+        yield base + str(number)
+
+
+def prepare(scratch):
+    """What all lives share: a certificate.  Whether there is TLS to be tested."""
+    version = subprocess.run([storage.program(), "-V"], capture_output=True, text=True,
+                             check=True).stdout
+    if "without TLS" in version or subprocess.run(
+            ["openssl", "version"], capture_output=True, check=False).returncode != 0:
+        print("# no TLS here: its listener is left out", flush=True)
+        return False
+    peer.certificate(scratch, "server", "/CN=localhost")
+    return True
