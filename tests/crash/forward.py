@@ -154,8 +154,9 @@ def one_fault(program, scratch, k, fault):
     trace = os.path.join(directory, "trace")
     point, action = fault.split(":", 1)
     kind = Kind("file")
-    daemon = start(directory, kind, {
-        "CISTERN_FAULT": "%s/%d:%s" % (point, k, action), "CISTERN_FAULT_TRACE": trace}, program)
+    spool = SPOOL + (" keep = true;" if point == "rename" else "")
+    daemon = start(directory, kind, {"CISTERN_FAULT": "%s/%d:%s" % (point, k, action),
+                                     "CISTERN_FAULT_TRACE": trace}, program, spool)
     ready = daemon.wait_ready()
     with open(trace, encoding="ascii", errors="replace") as file:
         early = any(line.startswith("!") for line in file)
@@ -183,7 +184,7 @@ def one_fault(program, scratch, k, fault):
         struck = any(line.startswith("!") for line in file)
     if code != 0 or re.search("Sanitizer|runtime error", text):
         return struck, "end: %s\n%s" % (code, text)
-    daemon = start(directory, kind)
+    daemon = start(directory, kind, spool=spool)
     if not daemon.wait_ready() or not wait_empty(directory, daemon) or daemon.stop() != 0:
         wrong = "the next life:\n" + daemon.text()
     found = kind.arrived(directory, acknowledged)
@@ -198,7 +199,8 @@ def one_fault(program, scratch, k, fault):
 
 def sweep(tap, scratch, program, step):
     for fault in ("open:EMFILE:once", "open:EACCES:on", "fstat:EIO:once", "pread:EIO:once",
-                  "pread:EIO:on", "unlink:EROFS:once", "unlink:EROFS:on", "malloc:ENOMEM:once",
+                  "pread:EIO:on", "unlink:EROFS:once", "unlink:EROFS:on", "rename:EIO:once",
+                  "rename:EACCES:on", "malloc:ENOMEM:once",
                   "close:EIO:once"):
         runs, wrong, k, more = 0, [], 1, True
         with concurrent.futures.ThreadPoolExecutor(max_workers=4) as pool:

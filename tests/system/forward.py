@@ -3,6 +3,7 @@
 what cannot be; and what becomes of a message that goes to several sinks.
 """
 
+import fcntl
 import json
 import os
 import re
@@ -289,15 +290,27 @@ def reloads(tap, scratch):
         daemon.wait_records(22)
         daemon.wait_files("new", 0)
         tap.result(len(daemon.records()) == 22, "forty reloads: each message once")
-        # Another process on the same directory waits for its turn.
+        daemon.stop()
+    # Another process on the same directory waits for its turn: first this one, ...
+    lock = os.open(os.path.join(scratch, "spool", "new"), os.O_RDONLY)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    with Forward(scratch, file_sink(scratch)) as daemon:
+        daemon.ask(b"locked")
+        daemon.wait_event("forward-waits")
+        tap.result(len(daemon.records()) == 22 and len(daemon.files()) == 1,
+                   "who has not the directory's lock hands nothing on, and says so")
+        os.close(lock)
+        daemon.wait_records(23)
+        daemon.wait_files("new", 0)
+        # ... then another daemon.
         other = Forward(scratch, file_sink(scratch, more="sync = false;")).ready()
         with other:
             other.ask(b"by the other")
-            daemon.wait_records(23)
-            tap.result(len(daemon.records()) == 23, "one process hands on from a directory")
+            daemon.wait_records(24)
+            tap.result(len(daemon.records()) == 24, "one process hands on from a directory")
             daemon.stop()
             other.ask(b"alone")
-            tap.result(other.wait_records(24)[23]["data"] == "alone", "and the other when that has ended")
+            tap.result(other.wait_records(25)[24]["data"] == "alone", "and the other when that has ended")
             tap.result(other.stop() == 0, "it stops in order")
 
 
