@@ -21,13 +21,15 @@ ONE_LINE = LINE + " max_messages = 1;"
 MLLP = 'framing = "mllp";'
 TLS = kit.TLS + " "
 RECEIPT = r"OK \w{26} \d+\n"
+IN_TIME = None
 HANGS = "hangs"  # it never ends by itself; it is ended with TERM, once the message is there
 
 
 class Client:
     """command: a shell's, with {port} and {path} (of the program); `input`: its standard input.
     messages: what is delivered; broken: what is put aside instead.
-    ends: the exit status when all was accepted, says: what its output then has.
+    ends: the exit status when all was accepted, says: what its output then has ("": no receipt;
+    IN_TIME: one only if it comes before the client has left).
     refused: the exit status when the message was not accepted and the connection reset
     (reply = "none"); None: not asked."""
 
@@ -57,9 +59,9 @@ CLIENTS = (
     Client("nc.traditional", "netcat-traditional", "{path} 127.0.0.1 {port}", SILENCE, BOTH),
     Client("nc.traditional -q 1", "netcat-traditional", "{path} -q 1 127.0.0.1 {port}", CLOSE, BOTH,
            refused=0),
-    # It is gone before any answer.
+    # It does not wait for an answer.
     Client("nc.traditional -q 0", "netcat-traditional", "{path} -q 0 127.0.0.1 {port}", CLOSE, BOTH,
-           says="", refused=0),
+           says=IN_TIME, refused=0),
     Client("ncat", "ncat", "{path} 127.0.0.1 {port}", CLOSE, BOTH, refused=1),
     Client("ncat --send-only", "ncat", "{path} --send-only 127.0.0.1 {port}", CLOSE, BOTH, says="",
            refused=0),
@@ -75,7 +77,7 @@ CLIENTS = (
     Client("socat OPENSSL", "socat", "{path} -t 30 - OPENSSL:127.0.0.1:{port},verify=0", TLS + CLOSE,
            BOTH),
     Client("openssl s_client", "openssl",
-           "{path} s_client -quiet -no_ign_eof -connect 127.0.0.1:{port}", TLS + LINE, LINES, says=""),
+           "{path} s_client -quiet -no_ign_eof -connect 127.0.0.1:{port}", TLS + LINE, LINES, says=IN_TIME),
     Client("gnutls-cli", "gnutls-bin", "{path} --insecure --logfile=/dev/null -p {port} 127.0.0.1",
            TLS + CLOSE, BOTH),
     # It never closes its side.
@@ -182,11 +184,15 @@ def test(tap, daemon, directory, number, client, program):
                "%s: %s" % (client.name, "its messages arrive" if expected else
                            "what it sends is incomplete, and put aside"),
                "delivered %r, put aside %r" % (found, broken))
-    tap.result(status == client.ends and
-               (re.search(client.says, output) if client.says else "OK" not in output),
-               "%s: it %s, and is told %s" % (
-                   client.name, "hangs" if client.ends == HANGS else "ends with %s" % client.ends,
-                   "so" if client.says else "nothing"), "%s: %r" % (status, output))
+    ends = "hangs" if client.ends == HANGS else "ends with %s" % client.ends
+    if client.says is IN_TIME:
+        tap.result(status == client.ends, "%s: it %s, with a receipt or without" % (client.name, ends),
+                   "%s: %r" % (status, output))
+    else:
+        tap.result(status == client.ends and
+                   (re.search(client.says, output) if client.says else "OK" not in output),
+                   "%s: it %s, and is told %s" % (client.name, ends, "so" if client.says else "nothing"),
+                   "%s: %r" % (status, output))
     if client.refused is not None:
         status, output = run(client, program, daemon.ports["r%d" % number], directory, None)
         kit.wait(lambda: of("r%d" % number, "b.json"))
@@ -208,7 +214,8 @@ def print_table():
             if client.messages in (BOTH, LINES, [b"one"], [HL7], None) else "CRs are added" \
             if client.messages == [b"one\r\ntwo\r\n"] else "with a syslog header"
         ends = "hangs" if client.ends == HANGS else "status %d" % client.ends
-        told = "receipt" if client.says else "no receipt" if "receipt" in client.listener else "-"
+        told = "receipt if it comes in time" if client.says is IN_TIME else \
+            "receipt" if client.says else "no receipt" if "receipt" in client.listener else "-"
         refused = "" if client.refused is None else "status %d" % client.refused
         print("| %s | %s | %s | %s, %s | %s |" % (client.name, settings, arrives, ends, told, refused))
 
