@@ -47,6 +47,8 @@ class Relay:
                 return
             except OSError:
                 if self.process.poll() is not None or time.monotonic() > until:
+                    self.process.kill()
+                    self.process.wait()
                     raise RuntimeError(self.said()) from None
                 time.sleep(.02)
 
@@ -144,14 +146,16 @@ def sends(tap, program, directory, sender):
     os.mkdir(where)
     daemon = kit.start(where, listener + SINK, True)
     lines = [line(number) for number in range(20)]
-    relay = relay_class(program, where, daemon.port, **how)
+    relay = None
     try:
+        relay = relay_class(program, where, daemon.port, **how)
         relay.send(lines)
         kit.wait(lambda: len(kit.records(where)) >= len(lines), 30)
         found = [data for _, _, _, data in kit.records(where)]
         said = relay.said()
     finally:
-        relay.stop()
+        if relay is not None:
+            relay.stop()
         daemon.end(tap, name)
     # Without a template of ours the text begins behind the header that was sent, or at it.
     good = len(found) == len(lines) and all(
@@ -169,7 +173,11 @@ class Flow:
         self.directory, self.port = directory, free_port()
         self.sent = 0
         self.daemon = self.start("0")
-        self.relay = relay_class(program, directory, self.port)
+        try:
+            self.relay = relay_class(program, directory, self.port)
+        except RuntimeError:
+            self.daemon.kill()
+            raise
 
     def start(self, min_free):
         return kit.start(self.directory, 'framing = "line"; idle_timeout = 0; deliver = "s"; '
