@@ -36,9 +36,9 @@ void forward_leave(struct forward *forward, struct inbox *home, struct inbox_ite
 void forward_close(struct forward *forward);
 
 /* A writer of the spool takes messages over, one turn after another; turns are the order
- * of messages.  Between the two it commits groups, and tells of each before its names
+ * of messages, numbered from 1 without gaps over all writers, of which there are two.  Between the two it commits groups, and tells of each before its names
  * are given and after (then with what is now in new/, in order). */
-void forward_turn_begins(struct forward *forward, unsigned writer);
+void forward_turn_begins(struct forward *forward, unsigned writer, uint64_t turn);
 void forward_turn_ends(struct forward *forward, unsigned writer);
 void forward_commit_begins(struct forward *forward, unsigned writer, const struct id *ids,
 			   unsigned count); /* the ids stay as they are until the end */

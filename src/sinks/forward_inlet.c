@@ -4,7 +4,8 @@
  * Bounded: past FORWARD_FRESH messages or their bytes, or while the inlet is shut, a
  * message only counts as being on disk, where it is found in its turn.
  *
- * Two writers take turns, and the later one may be ready first.  So what it brings waits
+ * Two writers take turns, and the later one may be ready first, or even the first to say
+ * that it has begun.  So what it brings waits
  * in its lane until no earlier turn is open, and messages of one connection stay in
  * their order.  A look at the directory sees names before their writer has told of
  * them; as it knows which ids are being committed, it leaves these to the writer.
@@ -33,7 +34,7 @@ forward_inlet_init(struct forward_inlet *inlet)
 {
 	unsigned w;
 
-	*inlet = (struct forward_inlet){.shut = true};
+	*inlet = (struct forward_inlet){.shut = true, .open = 1};
 	pthread_mutex_init(&inlet->lock, NULL); /* cannot fail with no attributes */
 	for (w = 0; w < FORWARD_WRITERS; w++)
 		inlet->lanes[w].last = &inlet->lanes[w].first;
@@ -127,10 +128,7 @@ next_lane(struct forward_inlet *inlet)
 		if (inlet->lanes[w].first != NULL &&
 		    (best == NULL || inlet->lanes[w].first->turn < best->first->turn))
 			best = &inlet->lanes[w];
-	for (w = 0; best != NULL && w < FORWARD_WRITERS; w++)
-		if (inlet->lanes[w].turn != 0 && inlet->lanes[w].turn < best->first->turn)
-			return NULL;
-	return best;
+	return best != NULL && best->first->turn <= inlet->open ? best : NULL;
 }
 
 /* Under the lock. */
@@ -215,12 +213,12 @@ forward_inlet_gone(struct forward *forward, size_t held)
 /* ----------------------------------------------------------------- writers */
 
 void
-forward_turn_begins(struct forward *forward, unsigned writer)
+forward_turn_begins(struct forward *forward, unsigned writer, uint64_t turn)
 {
 	struct forward_inlet *inlet = &forward->inlet;
 
 	pthread_mutex_lock(&inlet->lock);
-	inlet->lanes[writer].turn = ++inlet->turns;
+	inlet->lanes[writer].turn = turn;
 	pthread_mutex_unlock(&inlet->lock);
 }
 
@@ -236,6 +234,19 @@ wakes(struct forward_inlet *inlet)
 	return inlet->poked = true;
 }
 
+/* With two writers, each of which goes through its turns in order, all that have ended
+ * after one that has not are the other's, and follow each other. */
+_Static_assert(FORWARD_WRITERS == 2, "turns are told by two writers");
+
+static void
+end_turn(struct forward_inlet *inlet, uint64_t turn)
+{
+	if (turn != inlet->open)
+		inlet->ended = turn;
+	else
+		inlet->open = inlet->ended > turn ? inlet->ended + 1 : turn + 1;
+}
+
 void
 forward_turn_ends(struct forward *forward, unsigned writer)
 {
@@ -243,6 +254,7 @@ forward_turn_ends(struct forward *forward, unsigned writer)
 	bool wake;
 
 	pthread_mutex_lock(&inlet->lock);
+	end_turn(inlet, inlet->lanes[writer].turn);
 	inlet->lanes[writer].turn = 0;
 	wake = wakes(inlet);
 	pthread_mutex_unlock(&inlet->lock);

@@ -47,7 +47,8 @@ struct forward_inlet {
 	bool shut;            /* what comes is on disk only */
 	bool overflowed;      /* something was, since the inlet was opened: from ... */
 	struct id floor;      /* ... this id on, perhaps */
-	uint64_t turns;
+	uint64_t open;        /* the first turn that has not ended; ... */
+	uint64_t ended;       /* ... those after it have, up to this one */
 	uint64_t arrived; /* messages in new/, since it was last asked */
 	struct forward_lane lanes[FORWARD_WRITERS];
 	unsigned count; /* entries in lanes and in the forwarder's queue */

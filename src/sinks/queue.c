@@ -79,6 +79,14 @@ queue_wait(struct queue *queue)
 struct delivery *
 queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed)
 {
+	uint64_t turn;
+
+	return queue_take_turn(queue, most, reopen, closed, &turn);
+}
+
+struct delivery *
+queue_take_turn(struct queue *queue, unsigned most, bool *reopen, bool *closed, uint64_t *turn)
+{
 	struct delivery *first, *last;
 	bool patient = true;
 	unsigned taken;
@@ -102,6 +110,7 @@ queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed)
 		last->next = NULL;
 		if (queue->first == NULL)
 			queue->last = &queue->first;
+		*turn = ++queue->turns;
 	}
 	*reopen = queue->reopen;
 	queue->reopen = false;

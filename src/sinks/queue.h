@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 struct delivery;
 
@@ -22,6 +23,7 @@ struct queue {
 	bool closed;
 	bool reopen;
 	unsigned patience; /* milliseconds; 0: for ever */
+	uint64_t turns;    /* chains taken so far */
 };
 
 int queue_init(struct queue *queue);
@@ -36,6 +38,11 @@ void queue_put(struct queue *queue, struct delivery *first);
  * when nothing came for the time of queue_patience.  *reopen: queue_reopen was called
  * (one writer is told).  Several writers may take from one queue. */
 struct delivery *queue_take(struct queue *queue, unsigned most, bool *reopen, bool *closed);
+
+/* The same for writers who have to know their order: *turn is the chain's number, from 1
+ * on and without gaps. */
+struct delivery *queue_take_turn(struct queue *queue, unsigned most, bool *reopen, bool *closed,
+				 uint64_t *turn);
 
 /* How long writers wait from now on, so that those in trouble can see whether it is
  * over when nobody sends.  Milliseconds; 0: for ever. */

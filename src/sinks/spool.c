@@ -62,7 +62,6 @@ struct spool {
 	uint64_t space; /* bytes that may be written before the next look */
 	bool low;       /* then a little more than min_free must be free again */
 	struct forward *forward; /* NULL: consumers take the messages */
-	pthread_mutex_t turn_lock; /* held while a writer takes its turn; before all others */
 	struct writer writers[WRITERS];
 };
 
@@ -227,36 +226,20 @@ writer_try(struct writer *writer)
 	spool_works(writer);
 }
 
-/* The next messages.  With a forwarder writers take them one after the other, and say
- * so before the next one does: that is the messages' order. */
-static struct delivery *
-writer_take(struct writer *writer, bool *closed)
-{
-	struct spool *spool = writer->sink->state;
-	struct delivery *first;
-	bool reopen;
-
-	if (spool->forward == NULL)
-		return queue_take(&spool->queue, SPOOL_FILES, &reopen, closed);
-	pthread_mutex_lock(&spool->turn_lock);
-	first = queue_take(&spool->queue, SPOOL_FILES, &reopen, closed);
-	if (first != NULL)
-		forward_turn_begins(spool->forward, writer->number);
-	pthread_mutex_unlock(&spool->turn_lock);
-	return first;
-}
-
 static void *
 writer_run(void *arg)
 {
 	struct writer *writer = arg;
 	struct spool *spool = writer->sink->state;
 	struct delivery *delivery, *next;
-	bool closed = false, took;
+	bool reopen, closed = false, took;
+	uint64_t turn;
 
 	while (!closed) {
-		next = writer_take(writer, &closed);
-		took = next != NULL;
+		next = queue_take_turn(&spool->queue, SPOOL_FILES, &reopen, &closed, &turn);
+		took = next != NULL && spool->forward != NULL;
+		if (took)
+			forward_turn_begins(spool->forward, writer->number, turn);
 		if (next == NULL && !closed)
 			writer_try(writer);
 		while ((delivery = next) != NULL) {
@@ -268,7 +251,7 @@ writer_run(void *arg)
 		}
 		if (writer->n_owners > 0)
 			writer_commit(writer);
-		if (took && spool->forward != NULL)
+		if (took)
 			forward_turn_ends(spool->forward, writer->number);
 	}
 	return NULL;
@@ -338,7 +321,6 @@ spool_free(struct spool *spool)
 		spool_group_close(&spool->writers[i].group);
 	if (spool->lock != -1)
 		close(spool->lock);
-	pthread_mutex_destroy(&spool->turn_lock);
 	pthread_mutex_destroy(&spool->space_lock);
 	queue_clear(&spool->queue);
 	memory_free(spool);
@@ -408,7 +390,6 @@ spool_open(struct sink *sink)
 	spool->low = false;
 	spool->forward = NULL;
 	pthread_mutex_init(&spool->space_lock, NULL); /* cannot fail with no attributes */
-	pthread_mutex_init(&spool->turn_lock, NULL);
 	for (i = 0; i < WRITERS; i++)
 		spool->writers[i] = (struct writer){.group = {.new = -1, .tmp = -1}};
 	sink->state = spool;

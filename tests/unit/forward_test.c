@@ -68,12 +68,13 @@ check_fresh(unsigned count, const uint64_t *numbers)
 START_TEST(turns_are_the_order)
 {
 	open_inlet();
-	forward_turn_begins(f, 0);
-	forward_turn_begins(f, 1);
+	/* The second turn is told of, and ends, before anybody has heard of the first. */
+	forward_turn_begins(f, 1, 2);
 	forward_commit_ends(f, 1, entry_of(3, entry_of(4, NULL)));
 	check_fresh(0, NULL);
 	forward_turn_ends(f, 1);
-	forward_turn_begins(f, 1);
+	forward_turn_begins(f, 0, 1);
+	forward_turn_begins(f, 1, 3);
 	forward_commit_ends(f, 1, entry_of(5, NULL));
 	check_fresh(0, NULL);
 	forward_commit_ends(f, 0, entry_of(1, NULL)); /* a part of the first turn */
@@ -82,6 +83,17 @@ START_TEST(turns_are_the_order)
 	forward_turn_ends(f, 0);
 	check_fresh(5, (const uint64_t[]){1, 2, 3, 4, 5});
 	ck_assert_uint_eq(f->waiting, 5);
+	/* The third is still open. */
+	forward_turn_begins(f, 0, 4);
+	forward_commit_ends(f, 0, entry_of(7, NULL));
+	forward_turn_ends(f, 0);
+	forward_commit_ends(f, 1, entry_of(6, NULL));
+	check_fresh(6, (const uint64_t[]){1, 2, 3, 4, 5, 6});
+	forward_turn_ends(f, 1);
+	check_fresh(7, (const uint64_t[]){1, 2, 3, 4, 5, 6, 7});
+	forward_turn_begins(f, 1, 5);
+	forward_commit_ends(f, 1, entry_of(8, NULL));
+	check_fresh(8, (const uint64_t[]){1, 2, 3, 4, 5, 6, 7, 8});
 	ck_assert(!f->more);
 	close_inlet();
 }
@@ -93,8 +105,8 @@ START_TEST(a_look_leaves_to_writers_what_is_theirs)
 	struct id other = {.high = 1, .low = 8}, waits = {.high = 1, .low = 20};
 
 	open_inlet();
-	forward_turn_begins(f, 0);
-	forward_turn_begins(f, 1);
+	forward_turn_begins(f, 0, 1);
+	forward_turn_begins(f, 1, 2);
 	forward_commit_begins(f, 0, ids, 2);
 	forward_commit_ends(f, 1, entry_of(20, NULL)); /* behind the first one's turn */
 	forward_inlet_lock(f);
@@ -117,7 +129,7 @@ START_TEST(what_there_is_no_room_for_is_on_disk)
 	unsigned i;
 
 	open_inlet();
-	forward_turn_begins(f, 0);
+	forward_turn_begins(f, 0, 1);
 	for (i = 0; i < FORWARD_FRESH + 100; i++)
 		forward_commit_ends(f, 0, entry_of(i, NULL));
 	forward_turn_ends(f, 0);
