@@ -20,7 +20,8 @@ SAME = ["linger.ms=0", "sticky.partitioning.linger.ms=10"]
 
 def through_cistern(scratch, mock, topic, messages, size):
     """From the first byte sent to the last message accepted."""
-    with Kafka(scratch, mock.brokers, topic, "", 'framing = "line"; reply = "none";') as daemon:
+    with Kafka(scratch, mock.brokers, topic, "", 'listeners = { main = { framing = "line"; reply = "none"; }; };'
+               ) as daemon:
         done = subprocess.run(
             [storage.program("LOAD", "tests/bench/load"), "stream", "-p", str(daemon.address()[1]),
              "-c", "8", "-b", str(messages // 8 * size), "-s", str(size), "-f", "line"],
