@@ -170,6 +170,11 @@ resolve_claim(struct parse *parse, const config_setting_t *setting, struct confi
 
 	if (place != -1 && config->sinks[place].type == CONFIG_SINK_SPOOL) {
 		nats->claim = &config->sinks[place];
+		/* The file would go on, and the reference would refer to nothing. */
+		if (nats->claim->forward != NULL)
+			parse_error(parse, setting, "\"claim_check\" names %s, which forwards what it "
+				    "gets; expected a spool without \"forward\"",
+				    report_quote(quoted, nats->claim_check));
 		return;
 	}
 	for (size_t i = 0; i < config->n_sinks; i++)

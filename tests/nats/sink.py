@@ -394,7 +394,8 @@ def configuration(tap, scratch):
     def check(sink):
         with open(directory + "/c", "w", encoding="utf-8") as file:
             file.write('port = %d;\nsinks = {\n p = { type = "spool"; directory = "%s"; };\n'
-                       ' n = { %s\n };\n};\ndeliver = "n";\n' % (port, directory, sink))
+                       ' n = { %s\n };\n f = { type = "spool"; directory = "%s/f"; forward = "n"; };\n'
+                       '};\ndeliver = "n";\n' % (port, directory, sink, directory))
         done = subprocess.run([storage.program(), "-t", "-c", directory + "/c"], text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
                               timeout=DEADLINE)
@@ -435,7 +436,8 @@ def configuration(tap, scratch):
             ('"S";', '"S"; create = { storage = "tape"; };', '"file" or "memory"'),
             ('"S";', '"S"; create = { subjects = "x"; };', "unknown setting"),
             ('"S";', '"S"; claim_check = "q";', "no spool (did you mean"),
-            ('"S";', '"S"; claim_check = "n";', "no spool")):
+            ('"S";', '"S"; claim_check = "n";', "no spool"),
+            ('"S";', '"S"; claim_check = "f";', "forwards what it gets")):
         code, said = check(good.replace(old, new))
         tap.result(code == 78 and expected in said and "/c:4: " in said and "hidden" not in said,
                    "-t: %s: %r" % (new or "no " + old, said.partition(": ")[2][:200]))
