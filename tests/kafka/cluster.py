@@ -35,20 +35,29 @@ sinks = { k = { type = "kafka"; brokers = [ %(brokers)s ]; topic = "%(topic)s"; 
 """
 
 
-def mock_program():
-    """Skips all where there is nothing to test, or nothing to test with."""
+def mock_missing():
+    """Why there is nothing to test, or nothing to test with; None: there is."""
     path = storage.program()
     if path is None:
-        storage.skip_all("no cisternd ($CISTERND)")
+        return "no cisternd ($CISTERND)"
     if "without Kafka" in version():
-        storage.skip_all("built without Kafka")
+        return "built without Kafka"
     with open(path, "rb") as file:
         if b"__tsan_init" in file.read() and "LD_PRELOAD" not in os.environ:
-            storage.skip_all("librdkafka makes threads by thrd_create(3), of which ThreadSanitizer "
-                             "does not know; it runs with a library in LD_PRELOAD that makes "
-                             "pthread calls of thrd_, mtx_ and cnd_ ones")
-    return storage.program("KAFKA_MOCK", "tests/kafka/mock") or \
-        storage.skip_all("no mock cluster ($KAFKA_MOCK)")
+            return ("librdkafka makes threads by thrd_create(3), of which ThreadSanitizer "
+                    "does not know; it runs with a library in LD_PRELOAD that makes "
+                    "pthread calls of thrd_, mtx_ and cnd_ ones")
+    if storage.program("KAFKA_MOCK", "tests/kafka/mock") is None:
+        return "no mock cluster ($KAFKA_MOCK)"
+    return None
+
+
+def mock_program():
+    """Skips all where it is missing."""
+    why = mock_missing()
+    if why is not None:
+        storage.skip_all(why)
+    return storage.program("KAFKA_MOCK", "tests/kafka/mock")
 
 
 def version():

@@ -3,6 +3,7 @@
 the clients that it is for.
 """
 
+import contextlib
 import glob
 import os
 import re
@@ -11,9 +12,11 @@ import socket
 import subprocess
 import sys
 
-sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tls"))
+for room in ("tls", "kafka"):
+    sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", room))
 from manager import Service, connect, finish, wait_for  # noqa: E402
 from storage import DEADLINE, Scratch, Tap, program, skip_all  # noqa: E402
+import cluster  # noqa: E402
 import peer  # noqa: E402
 
 README = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")
@@ -95,7 +98,7 @@ def hl7(tap, scratch, service):
     tap.result(spooled(scratch, 2)[1] == message, "openssl s_client", repr(done))
 
 
-def calls(tap, scratch, service):
+def calls(tap, scratch, service, mock):
     records = [b"2026-01-01 10:00:0%d,100,200,%d" % (n, n) for n in range(5)]
     client = connect(service.address())
     client.sendall(b"\r\n".join(records) + b"\n")
@@ -104,6 +107,7 @@ def calls(tap, scratch, service):
     with open(path, "rb") as file:
         tap.result([b'"data":"%s"' % record in line for record, line in zip(records, file)] == [True] * 5,
                    "lines become records")
+    tap.result([record.value for record in mock.records("calls", 5)] == records, "and go to Kafka, in order")
     os.rename(path, path + ".1")
     service.signal(1)
     service.wait_event("reopened")
@@ -144,17 +148,27 @@ def main():
             tap.note("not tried here: " + title)
             continue
         version = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True).stdout
+        why = cluster.mock_missing() if '"kafka"' in settings else None
+        if why is not None:
+            tap.number += 1
+            print("ok %d - %s # SKIP %s" % (tap.number, title, why), flush=True)
+            continue
         if "tls" in settings and ("without TLS" in version or shutil.which("openssl") is None):
             tap.number += 1
             print("ok %d - %s # SKIP TLS or openssl(1) is missing" % (tap.number, title), flush=True)
             continue
-        with Scratch() as scratch:
+        with Scratch() as scratch, contextlib.ExitStack() as stack:
             if "tls" in settings:
                 peer.certificate(scratch, "server", "/CN=localhost")
+            more = []
+            if '"kafka"' in settings:
+                more = [stack.enter_context(cluster.Mock(scratch))]
+                more[0].topic("calls")
+                settings = settings.replace("192.0.2.9:9092", more[0].brokers[0])
             service = start(scratch, settings)
             try:
                 tap.note(title)
-                KNOWN[title](tap, scratch, service)
+                KNOWN[title](tap, scratch, service, *more)
                 tap.result(service.stop() == 0, "%s: an orderly stop" % title)
             finally:
                 service.end()
