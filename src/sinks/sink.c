@@ -14,6 +14,10 @@
 #include "sinks/kinds.h"
 #include "sinks/sink.h"
 
+/* Episodes that are said at most, in so long a time. */
+#define SPOKEN_MOST 5
+#define SPOKEN_FOR UINT64_C(10000000)
+
 static const struct sink_kind *const kinds[] = {
 	[CONFIG_SINK_CONSOLE] = &sink_kind_console,
 	[CONFIG_SINK_FILE] = &sink_kind_file,
@@ -153,17 +157,27 @@ static void
 trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what,
 	       const char *reason)
 {
-	bool begins;
+	uint64_t now = clock_now();
+	bool begins, says;
 
 	pthread_mutex_lock(&trouble->lock);
 	begins = !trouble->failing || trouble->unsaid;
 	trouble->failing = true;
 	trouble->unsaid = false;
 	trouble->failed++;
+	if (now - trouble->since >= SPOKEN_FOR) {
+		trouble->since = now;
+		trouble->spoken = 0;
+	}
+	says = !trouble->said && trouble->spoken < SPOKEN_MOST;
+	if (says) {
+		trouble->said = true;
+		trouble->spoken++;
+	}
 	if (begins)
 		snprintf(trouble->why, sizeof(trouble->why), "%s: %s", what, reason);
 	pthread_mutex_unlock(&trouble->lock);
-	if (begins)
+	if (says)
 		log_event_with(LOG_LEVEL_ERROR, "sink-failing",
 			  LOG_FIELDS(LOG_TEXT("reason", reason)),
 			  "sink %s: %s: %s; messages are refused until it works again",
@@ -183,9 +197,13 @@ sink_trouble_ends(struct sink_trouble *trouble, const char *sink)
 
 	pthread_mutex_lock(&trouble->lock);
 	if (trouble->failing) {
-		failed = trouble->failed;
 		trouble->failing = trouble->unsaid = false;
-		trouble->failed = 0;
+		/* One that was not said goes on in the next one's figures. */
+		if (trouble->said) {
+			failed = trouble->failed;
+			trouble->failed = 0;
+		}
+		trouble->said = false;
 	}
 	pthread_mutex_unlock(&trouble->lock);
 	if (failed > 0)

@@ -55,12 +55,17 @@ struct sink_kind {
 	void (*close)(struct sink *sink);
 };
 
-/* Why a sink cannot accept now: said once an episode, shown by readiness. */
+/* Why a sink cannot accept now: said once an episode, shown by readiness.  On a disk that
+ * is nearly full small messages pass where large ones fail, and each would end an episode
+ * and begin one: of many episodes in a short time only the first are said, or one that lasts. */
 struct sink_trouble {
 	pthread_mutex_t lock;
 	bool failing;
-	bool unsaid; /* it has only begun to work: nothing was logged */
-	uint64_t failed; /* messages since the episode began */
+	bool unsaid;     /* it has only begun to work: nothing was logged */
+	bool said;       /* the log has its begin, and gets its end */
+	unsigned spoken; /* episodes said since ... */
+	uint64_t since;
+	uint64_t failed; /* messages since one was said to begin, or the last one said ended */
 	char why[160];
 };
 
