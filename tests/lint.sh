@@ -41,6 +41,7 @@ texts() {
 		debian/control debian/copyright debian/rules debian/source debian/tests \
 		-type f 2>/dev/null
 	find examples tests -name corpus -prune -o -name '*.py' -print
+	find examples/cluster -type f -print
 }
 
 if command -v mandoc >/dev/null 2>&1; then

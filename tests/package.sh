@@ -82,6 +82,8 @@ package_has_all() {
 		usr/lib/sysusers.d/cistern.conf usr/lib/tmpfiles.d/cistern.conf \
 		usr/share/doc/cistern/README.Debian usr/share/doc/cistern/NEWS.md.gz \
 		usr/share/doc/cistern/examples/cistern.conf \
+		usr/share/doc/cistern/examples/cluster/haproxy.cfg \
+		usr/share/man/man7/cistern-scaling.7.gz \
 		usr/share/man/man5/cistern-spool.5.gz usr/share/man/man5/cistern.conf.5.gz \
 		usr/share/man/man8/cisternd.8.gz; do
 		grep -q -x "./$path" "$work/contents" || { echo "missing: $path"; return 1; }
