@@ -75,9 +75,12 @@ def words(line):
 class Daemon(Service):
     """A cisternd with the status service; what it used is read from /proc."""
 
+    started = []  # run_all ends those that a test has left
+
     def __init__(self, directory, config, **how):
         how.setdefault("path", storage.program() and os.path.abspath(storage.program()))
         super().__init__(directory, config, **how)
+        Daemon.started.append(self)
         self.ready()
         self.directory = directory
         self.status = status_port(self)
@@ -126,9 +129,11 @@ class Daemon(Service):
         return self.descriptors(), self.threads()
 
     def settle(self, before):
-        """Waits until it has no more descriptors and threads than it had: whether."""
+        """Waits until it has no more descriptors and threads than it had: whether.  Asking
+        the status service takes a descriptor for a moment, so that comes first."""
         try:
-            wait_for("nothing left", lambda: self.connections() == 0 and all(
+            wait_for("no connection", lambda: self.connections() == 0)
+            wait_for("nothing left", lambda: all(
                 now <= then for now, then in zip(self.holdings(), before)))
         except TimeoutError:
             return False
@@ -291,6 +296,9 @@ def run_all(tests, prepare=None, first=None):
                     raise RuntimeError(test.__name__)
         except (RuntimeError, OSError, TimeoutError, AssertionError) as error:
             tap.result(False, "%s: %s" % (test.__name__, str(error)[-3000:].replace("\n", "\n# ")))
+        finally:
+            while Daemon.started:
+                Daemon.started.pop().end()
     return tap
 
 

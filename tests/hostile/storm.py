@@ -71,9 +71,9 @@ class Weather:
         disk, other = self.place("disk"), self.place("other")
         self.troubles = [
             Trouble("no descriptors", lambda: self.limit(8), lambda: self.limit(self.usual[0])),
-            Trouble("the spool's disk full", lambda: fill(disk + "/filler"),
+            Trouble("the spool's disk full", lambda: self.fill(disk + "/filler"),
                     lambda: self.free(disk + "/filler")),
-            Trouble("the file's disk full", lambda: fill(other + "/filler"),
+            Trouble("the file's disk full", lambda: self.fill(other + "/filler"),
                     lambda: self.free(other + "/filler")),
             Trouble("the spool's disk read-only", lambda: self.remount("ro"), lambda: self.remount("rw")),
             Trouble("the program down", lambda: command_down(scratch), lambda: command_up(scratch)),
@@ -89,6 +89,14 @@ class Weather:
 
     def limit(self, soft):
         resource.prlimit(self.daemon.process.pid, resource.RLIMIT_NOFILE, (soft, self.usual[1]))
+
+    def fill(self, path):
+        """False: it is read-only just then."""
+        try:
+            fill(path)
+        except OSError:
+            return False
+        return True
 
     def free(self, path):
         """Also where it cannot be written: then first that is put right."""
@@ -145,7 +153,10 @@ class Weather:
     def calm(self):
         for trouble in self.troubles:
             if trouble.is_down:
-                trouble.toggle(0)
+                try:
+                    trouble.toggle(0)
+                except OSError as error:
+                    print("# %s: %s" % (trouble.name, error), flush=True)
 
 
 def in_spool(scratch, senders):
@@ -221,6 +232,7 @@ def storm(tap, scratch):
         tap.result(account.get("accepted", 0) >= receipts, "and the daemon has counted them")
     finally:
         if weather is not None:
+            weather.calm()  # a thread that is traced would keep its process from ending
             for _, attack in weather.attacks:
                 attack.end()
         daemon.end()
