@@ -23,6 +23,7 @@ enum {
 	EXCEEDS_MAXIMUM = 10054,
 	STORE_FAILED = 10077,
 	STREAM_OFFLINE = 10118,
+	DUPLICATE_IN_PROCESS = 10158, /* its first copy has no sequence yet */
 };
 
 /* Texts of servers go into the log. */
@@ -61,6 +62,7 @@ read_error(struct nats_answer *answer, const json_t *error)
 	case NOT_AVAILABLE:
 	case NOT_LEADER:
 	case STREAM_OFFLINE:
+	case DUPLICATE_IN_PROCESS:
 		answer->verdict = NATS_AGAIN;
 		break;
 	default:
@@ -87,6 +89,8 @@ nats_answer_read(struct nats_answer *answer, const char *bytes, size_t len, cons
 	} else {
 		answer->verdict = NATS_STORED;
 		answer->outcome = OUTCOME_ACCEPTED;
+		answer->sequence = (uint64_t)json_integer_value(sequence);
+		answer->duplicate = json_is_true(json_object_get(json, "duplicate"));
 	}
 	json_decref(json);
 }

@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "message/message.h"
 
@@ -21,10 +22,14 @@ struct nats_answer {
 	enum nats_verdict verdict;
 	enum outcome outcome; /* of NATS_NEVER; of NATS_AGAIN, when its time is over */
 	bool too_large;	      /* for the stream */
+	bool duplicate;	      /* of NATS_STORED: it was there already */
+	uint64_t sequence;    /* of NATS_STORED: where in the stream it is */
 	char why[120];	      /* printable; empty for NATS_STORED */
 };
 
-/* An acknowledgement of JetStream counts only when it is of this stream. */
+/* An acknowledgement of JetStream counts only when it is of this stream.  One of a duplicate
+ * counts, too: ids are never given twice, so what is there is this message, sent before, whose
+ * first answer was lost. */
 void nats_answer_read(struct nats_answer *answer, const char *bytes, size_t len,
 		      const char *stream);
 

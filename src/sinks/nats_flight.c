@@ -91,6 +91,22 @@ is_trouble(const struct nats_answer *answer)
 	return answer->verdict == NATS_NEVER && outcome_is_temporary(answer->outcome);
 }
 
+/* What the stream said, for whoever has to find out where a message went.  Without the lock. */
+static void
+say_stored(const struct nats *n, const struct id *id, const struct nats_answer *answer)
+{
+	char text[ID_TEXT_LEN + 1];
+
+	if (!log_enabled(LOG_LEVEL_DEBUG))
+		return;
+	id_text(id, text);
+	log_event_with(LOG_LEVEL_DEBUG, "nats-stored",
+		       LOG_FIELDS(LOG_TEXT("id", text), LOG_NUMBER("sequence", answer->sequence)),
+		       "sink %s: %s is message %llu of the stream%s", n->sink->config->name, text,
+		       (unsigned long long)answer->sequence,
+		       answer->duplicate ? ", and was so before" : "");
+}
+
 /* An answer has come. */
 void
 nats_flight_answered(struct sink *sink, uint64_t token, const struct nats_answer *answer)
@@ -98,6 +114,8 @@ nats_flight_answered(struct sink *sink, uint64_t token, const struct nats_answer
 	struct nats *n = sink->state;
 	struct nats_flight *flight = &n->flights[token % NATS_WINDOW];
 	struct nats_work *done = NULL;
+	struct id id;
+	bool stored = false;
 
 	pthread_mutex_lock(&n->link->lock);
 	if (flight->work == NULL || flight->token != token) {
@@ -105,6 +123,8 @@ nats_flight_answered(struct sink *sink, uint64_t token, const struct nats_answer
 		return;
 	}
 	if (answer->verdict == NATS_STORED && !flight->busy) {
+		stored = true;
+		id = flight->message->id;
 		settle(n, flight, OUTCOME_ACCEPTED, &done);
 		wake_for_room(n);
 	} else if (!flight->answered || answer->verdict == NATS_STORED) {
@@ -115,6 +135,8 @@ nats_flight_answered(struct sink *sink, uint64_t token, const struct nats_answer
 			pthread_cond_signal(&n->link->wake);
 	}
 	pthread_mutex_unlock(&n->link->lock);
+	if (stored) /* before its sender is told */
+		say_stored(n, &id, answer);
 	nats_flight_answer_all(n, done);
 }
 
@@ -331,6 +353,11 @@ take_answer(struct nats *n, struct nats_flight *flight, uint64_t now, struct nat
 
 	flight->answered = false;
 	if (answer.verdict == NATS_STORED) {
+		flight->busy = true;
+		pthread_mutex_unlock(&n->link->lock);
+		say_stored(n, &flight->message->id, &answer);
+		pthread_mutex_lock(&n->link->lock);
+		flight->busy = false;
 		settle(n, flight, OUTCOME_ACCEPTED, done);
 		return true;
 	}

@@ -21,6 +21,7 @@ import storage  # noqa: E402
 from manager import Service, wait_for  # noqa: E402
 
 DEADLINE = storage.DEADLINE
+NO_PEERS = 10005  # the servers of a new cluster do not all know each other yet
 AHEAD = 250  # messages that are read between two acknowledgements
 CONFIG = """
 server_name: {name}
@@ -150,7 +151,9 @@ class Cluster:
             except (OSError, ValueError):
                 return None
             error = answer.get("error", {})
-            return None if error.get("code") in (500, 503) else answer
+            if error.get("code") in (500, 503) or error.get("err_code") == NO_PEERS:
+                return None
+            return answer
         return wait_for(subject, look, patience)
 
     def add_stream(self, name, subjects, replicas=1, **more):
@@ -178,10 +181,27 @@ class Cluster:
         def look():
             try:
                 with self.client() as client:
-                    return [client.messages(name)]
+                    copy = client.copy(name)[1]
+                    return [[(subject, headers, data) for _, _, subject, headers, data in copy]]
             except (OSError, ValueError):
                 return None
         return wait_for("reading " + name, look)[0]
+
+    def copies(self, name, patience=DEADLINE):
+        """What each server's copy of a stream holds: {server: see Client.copy}."""
+        copies = {}
+
+        def look():
+            try:
+                with self.client() as client:
+                    server, copy = client.copy(name, copies)
+            except (OSError, ValueError):
+                return False
+            if copy is not None:
+                copies[server] = copy
+            return len(copies) == len(self.servers)
+        wait_for("reading each copy of " + name, look, patience)
+        return copies
 
 
 class Client:
@@ -250,13 +270,16 @@ class Client:
                 if " 503" in headers.get("", ""):
                     raise OSError("nobody answers " + subject)
                 return json.loads(answer)
-            self.early.append((found, headers, answer))  # of a consumer that has just been made
+            self.early.append(((found, headers, answer), self.reply))  # of a consumer that has just been made
 
-    def messages(self, stream):
+    def copy(self, stream, but=()):
+        """What one copy of a stream holds, up to its own end, which is not the other copies'
+        where they have come to differ: (server, [(sequence, when it was taken in seconds since
+        1970, subject, {header: value}, bytes)]).  A consumer that is itself in one copy reads
+        that of its own server, and which that is, is chance; None: one of `but`."""
         info = self.request("$JS.API.STREAM.INFO." + stream, {})
         if "error" in info:
             raise ValueError(info["error"])
-        left = info["state"]["messages"]
         deliver = "DELIVER" + self.inbox[6:]
         self.send("SUB %s 2\r\n" % deliver)
         made = self.request("$JS.API.CONSUMER.CREATE." + stream, {
@@ -266,15 +289,21 @@ class Client:
                                               "num_replicas": 1}})
         if "error" in made:
             raise ValueError(made["error"])
-        found = []
-        while len(found) < left:
+        server = made.get("cluster", {}).get("leader")
+        if server in but:
+            return server, None
+        found, pending = [], info["state"]["messages"]
+        while pending:
             early = bool(self.early)
-            message = self.early.pop(0) if early else self.receive()
-            found.append(message)
+            message, reply = self.early.pop(0) if early else (self.receive(), self.reply)
+            # $JS.ACK.STREAM.CONSUMER.TIMES.SEQUENCE.NUMBER.NANOSECONDS.PENDING
+            words = reply.split(b".")
+            found.append((int(words[5]), int(words[7]) / 1e9, *message))
+            pending = int(words[8])
             # Or the server would send until it takes us for slow, and hang up.
-            if len(found) % AHEAD == 0 and not early:
-                self.send(b"PUB %s 0\r\n\r\n" % self.reply)
-        return found
+            if len(found) % AHEAD == 0:
+                self.send(b"PUB %s 0\r\n\r\n" % reply)
+        return server, found
 
 
 CISTERN = """

@@ -323,7 +323,7 @@ def secrets(tap, scratch):
                  "a user who may not ask about the stream"), ("cis:no@", False, "a wrong password"),
                 ("", False, "no password")):
             with Daemon(scratch + "/b", '"nats://%s127.0.0.1:%d"' % (url, server.port),
-                        'subject = "intake.x"; timeout = 3;') as daemon:
+                        'subject = "intake.x"; timeout = 1;') as daemon:
                 daemon.wait_readiness(ready)
                 if not ready:
                     daemon.wait_event("sink-failing")
@@ -360,7 +360,7 @@ def secrets(tap, scratch):
 
         def attempt(what, expected, tls, url="tls://localhost", why=""):
             with Daemon(scratch + "/e", '"%s:%d"' % (url, server.port),
-                        'subject = "intake.x"; timeout = 2; %s' % tls) as daemon:
+                        'subject = "intake.x"; timeout = 1; %s' % tls) as daemon:
                 if expected:
                     daemon.open()
                 answers = daemon.ask(b"x")

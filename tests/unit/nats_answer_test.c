@@ -20,6 +20,9 @@ START_TEST(test_stored)
 {
 	ck_assert_int_eq(read_text("{\"stream\":\"S\",\"seq\":1}").verdict, NATS_STORED);
 	ck_assert_int_eq(read_text("{\"stream\":\"S\",\"seq\":7,\"duplicate\":true}").verdict, NATS_STORED);
+	ck_assert_uint_eq(read_text("{\"stream\":\"S\",\"seq\":7}").sequence, 7);
+	ck_assert(!read_text("{\"stream\":\"S\",\"seq\":7}").duplicate);
+	ck_assert(read_text("{\"stream\":\"S\",\"seq\":7,\"duplicate\":true}").duplicate);
 	ck_assert_int_eq(read_text("{\"domain\":\"d\",\"seq\":7,\"stream\":\"S\"}").outcome,
 			 OUTCOME_ACCEPTED);
 }
@@ -57,7 +60,7 @@ START_TEST(test_errors)
 		{10054, NATS_NEVER, OUTCOME_TOO_LARGE}, {10077, NATS_NEVER, OUTCOME_STORAGE},
 		{10047, NATS_NEVER, OUTCOME_STORAGE},   {10023, NATS_NEVER, OUTCOME_STORAGE},
 		{10060, NATS_NEVER, OUTCOME_UNAVAILABLE}, {10008, NATS_AGAIN, OUTCOME_UNAVAILABLE},
-		{10009, NATS_AGAIN, OUTCOME_UNAVAILABLE}, {1, NATS_NEVER, OUTCOME_UNAVAILABLE},
+		{10009, NATS_AGAIN, OUTCOME_UNAVAILABLE}, {10158, NATS_AGAIN, OUTCOME_UNAVAILABLE}, {1, NATS_NEVER, OUTCOME_UNAVAILABLE},
 	};
 	char text[200];
 
