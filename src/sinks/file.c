@@ -393,9 +393,8 @@ file_new(struct sink *sink)
 		return NULL;
 	}
 	pthread_mutex_init(&file->lock, NULL); /* cannot fail with no attributes */
+	file->trouble = (struct sink_trouble){0};
 	pthread_mutex_init(&file->trouble.lock, NULL);
-	file->trouble.failing = false;
-	file->trouble.failed = 0;
 	file->users = NULL;
 	file->next = NULL;
 	file->config = sink->config;

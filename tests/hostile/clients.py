@@ -132,7 +132,7 @@ def run(tap, scratch, experiment, table, address="127.0.0.1"):
                 lasted += kit.now() - since
             if experiment.mode == "deaf":
                 # The daemon lets go of them while they still read nothing.
-                kit.wait_for("over", lambda: attack.process.stdout.readline() == "over\n")
+                kit.wait_for("over", lambda: attack.line() == "over")
                 kit.wait_for("no connection", lambda: daemon.connections() == 0)
             result = attack.finish()
             opened = max(opened, most)

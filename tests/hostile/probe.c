@@ -136,8 +136,9 @@ send_one(int fd, unsigned long number)
 			close(fd);
 		return own; /* a held one is opened anew */
 	}
-	heard = bench_clock();
-	begun = (heard - begun) / 100;
+	begun = (bench_clock() - begun) / 100;
+	if (!own)
+		heard = bench_clock();
 	if (!well)
 		fprintf(stderr, "probe: %s message %lu: %s\n", kind->name, number,
 			answer[0] != '\0' ? answer : strerror(errno));
