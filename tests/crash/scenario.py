@@ -40,9 +40,9 @@ sinks = {{ {sinks} }};
 KEEP = 'cat >"$0/$CISTERN_ID.part" && mv "$0/$CISTERN_ID.part" "$0/$CISTERN_ID"'
 
 
-def look_spool(directory):
+def look_spool(directory, name="spool"):
     """(id, bytes) of all that a spool says to be whole."""
-    new = os.path.join(directory, "spool", "new")
+    new = os.path.join(directory, name, "new")
     for entry in os.listdir(new) if os.path.isdir(new) else ():
         with open(os.path.join(new, entry), "rb") as file:
             yield entry.split(".", 1)[0], file.read()
@@ -58,6 +58,12 @@ def look_records(path):
         yield record["id"], storage.record_data(record)
     if lines[-1]:
         yield "half a record", lines[-1]
+
+
+def look_handed(directory):
+    """What a spool holds, and what it has handed on: one of them is where a message is, or both."""
+    yield from look_spool(directory, "hand")
+    yield from look_records(os.path.join(directory, "handed"))
 
 
 def look_command(directory):
@@ -77,6 +83,9 @@ SINKS = {
                 lambda directory: look_records(os.path.join(directory, "stdout"))),
     "command": ('type = "command"; argv = [ "/bin/sh", "-c", {keep}, "{directory}/kept" ]; '
                 'max_processes = 2; run_as_root = true;', look_command),
+    "hand": ('type = "spool"; directory = "{directory}/hand"; min_free = 0; forward = "handed"; '
+             'retry_min = "10ms"; retry_max = "100ms";', look_handed),
+    "handed": ('type = "file"; path = "{directory}/handed"; format = "json";', None),
     "scraps": ('type = "file"; path = "{directory}/scraps"; format = "json";', None),
 }
 
@@ -123,6 +132,8 @@ LISTENERS = {
     "proxied": ('framing = "octet-counted"; proxy_protocol = true; proxy_from = "127.0.0.0/8"; '
                 'allow = [ "192.0.2.0/24" ];', ("spool", "file"), frame_octets, (150, 160),
                 "receipts", "proxy"),
+    "handing": ('framing = "netstring";', ("hand",), frame_netstring, (130, 3000, 70), "receipts",
+                "tcp"),
     "local": ('address = "unix:{directory}/socket";', ("file",), frame_line, (120,), "receipts",
               "unix"),
     "tls": ('tls = {{ certificate = "{directory}/../server.pem"; '
@@ -242,6 +253,15 @@ class Life:
 
     def goes_on(self):
         return not self.is_transient and self.struck()
+
+    def wait_handed_on(self):
+        """A spool that forwards has nothing left, however often that failed."""
+        began = time.monotonic()
+        while any(look_spool(self.directory, "hand")) and not self.is_over():
+            if time.monotonic() > began + PATIENCE:
+                self.problems.append("not handed on")
+                return
+            time.sleep(storage.NO_READ)
 
     def stuck(self, what):
         """Whoever nobody accepts or answers, as that fails, may wait."""
@@ -406,6 +426,8 @@ class Life:
                   if name not in self.lasting]
         if failed and self.is_transient and before == struck():
             self.problems.append("failed when the fault was gone: %s" % failed)
+        if self.is_transient:
+            self.wait_handed_on()
         self.stop()
         return True
 
@@ -449,6 +471,10 @@ class Life:
             self.problems.append("more receipts than accepted: " + said.group(0))
 
     def judge_sinks(self):
+        # The target refuses nothing for good.
+        failed = os.path.join(self.directory, "hand", "failed")
+        if os.path.isdir(failed) and os.listdir(failed):
+            self.problems.append("failed: %r" % os.listdir(failed))
         for name, (_, look) in SINKS.items():
             if look is None:
                 continue

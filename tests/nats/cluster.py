@@ -34,15 +34,23 @@ CLUSTER = """cluster {{ name: test, listen: 127.0.0.1:{port}, no_advertise: true
  routes: [ {routes} ] }}"""
 
 
-def require():
-    """Skips the whole test where there is nothing to test, or nothing to test it with."""
+def missing():
+    """Why there is nothing to test, or nothing to test it with; else None."""
     if storage.program() is None:
-        storage.skip_all("there is no cisternd")
+        return "there is no cisternd"
     said = subprocess.run([storage.program(), "-V"], stdout=subprocess.PIPE, text=True, check=True)
     if "NATS: libnats" not in said.stdout:
-        storage.skip_all("this cisternd was built without NATS")
+        return "this cisternd was built without NATS"
     if shutil.which("nats-server") is None:
-        storage.skip_all("there is no nats-server")
+        return "there is no nats-server"
+    return None
+
+
+def require():
+    """Skips the whole test where something is missing."""
+    why = missing()
+    if why is not None:
+        storage.skip_all(why)
 
 
 def free_ports(count):

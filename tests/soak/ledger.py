@@ -1,14 +1,15 @@
 """ledger: who sent what, what was promised, and what is stored.  A message proves itself, so
 it is judged without its sender; a sender's messages are numbered, so all that is remembered
-of each is a byte, and hours of them fit into memory.
+of each is two bytes, and hours of them fit into memory.  (Ids are kept where one may come twice.)
 """
 
+import array
 import base64
 import hashlib
 import random
 import threading
 
-ACKNOWLEDGED = 1 << 7   # the other bits: one a sink
+ACKNOWLEDGED = 1 << 15  # the other bits: one a sink
 
 
 def proof(name, size):
@@ -40,10 +41,12 @@ def name_of(data):
 class Ledger:
     """All calls from any thread."""
 
-    def __init__(self, sinks):
+    def __init__(self, sinks, repeats=()):
+        """repeats: sinks that may get a message twice, under one id."""
+        self.repeats = set(repeats)
         self.bits = {sink: 1 << number for number, sink in enumerate(sinks)}
         self.lock = threading.Lock()
-        self.books = {}      # prefix: a byte a message
+        self.books = {}      # prefix: two bytes a message
         self.owed = {}       # prefix: the sinks that its messages go to, as bits
         self.again = set()   # prefixes that may send a message twice
         self.ids = {}        # name: {"receipt": id, sink: id}, until all of them are known
@@ -53,7 +56,7 @@ class Ledger:
 
     def open(self, prefix, sinks, again=False):
         with self.lock:
-            self.books[prefix] = bytearray()
+            self.books[prefix] = array.array("H")
             self.owed[prefix] = sum(self.bits[sink] for sink in sinks)
             if again:
                 self.again.add(prefix)
@@ -71,8 +74,8 @@ class Ledger:
             self.problems.append("%s: nobody sent it" % name)
             return
         if len(book) <= number:
-            book.extend(bytes(number + 1 - len(book)))
-        if book[number] & bit and prefix not in self.again:
+            book.extend([0] * (number + 1 - len(book)))
+        if book[number] & bit and prefix not in self.again and where not in self.repeats:
             self.problems.append("%s is twice in %s" % (name, where))
         book[number] |= bit
         if bit != ACKNOWLEDGED and not self.owed[prefix] & bit:
@@ -82,7 +85,7 @@ class Ledger:
             seen[where] = identity
             if len(set(seen.values())) > 1:
                 self.problems.append("%s has several ids: %s" % (name, seen))
-            if book[number] == ACKNOWLEDGED | self.owed[prefix]:
+            if book[number] == ACKNOWLEDGED | self.owed[prefix] and where not in self.repeats:
                 del self.ids[name]
 
     def acknowledge(self, name, identity=None):

@@ -1,7 +1,7 @@
 """senders: the listeners of the soak and who talks to them: good clients, which remember what
 they were promised, and vandals.
 
-A listener is a line in LISTENERS.
+A listener is a line in LISTENERS; it is left out where one of its sinks is.
 """
 
 import math
@@ -60,6 +60,10 @@ LISTENERS = (
     Listener("few", "line", "receipt", ["f"], "max_connections_per_address = 2;", clients=4,
              refuses=True),
     Listener("turn", "netstring", "receipt", ["f"], "max_connections = 2;", clients=4),
+    Listener("hand", "netstring", "receipt", ["hf"], messages=20),
+    Listener("run", "netstring", "receipt", ["hc"], messages=3, pause=.5, sizes=(2000, 30000)),
+    Listener("stream", "netstring", "receipt", ["n"], messages=20),
+    Listener("topic", "netstring", "receipt", ["k"], messages=20),
     Listener("local", "netstring", "receipt", ["s"], local=True),
     Listener("tool", "netstring", "receipt", ["s"], tool=True, messages=1, sizes=(20000, 1 << 20)),
 )
@@ -83,7 +87,8 @@ def reset(sock):
 
 
 class Client(threading.Thread):
-    """What good ones and vandals share.  `soak` has address(), ledger, kills, complain()."""
+    """What good ones and vandals share.  `soak` has address(), listeners, ledger, kills,
+    complain()."""
 
     def __init__(self, soak, prefix, seed):
         super().__init__(daemon=True)
@@ -229,13 +234,13 @@ class Vandal(Client):
                       self.too_large, self.not_let_in, self.http)
         self.listener = None
         # What is sent whole but never waited for may be there or not.
-        for listener in LISTENERS:
+        for listener in soak.listeners:
             soak.ledger.open("%s-%s" % (self.prefix, listener.name), listener.sinks)
         self.base = self.prefix
 
     def run(self):
         while not self.stopping:
-            self.listener = self.chance.choice(LISTENERS)
+            self.listener = self.chance.choice(self.soak.listeners)
             self.prefix = "%s-%s" % (self.base, self.listener.name)
             try:
                 self.chance.choice(self.evils)()
@@ -327,6 +332,6 @@ class Vandal(Client):
 
 
 def everybody(soak, vandals):
-    good = [Good(soak, listener, number) for listener in LISTENERS
+    good = [Good(soak, listener, number) for listener in soak.listeners
             for number in range(listener.clients) if not listener.tool or os.access(soak.tool, os.X_OK)]
     return good + [Vandal(soak, number) for number in range(vandals)]

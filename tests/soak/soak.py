@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """soak: a long life with everything on: all framings, TLS, PROXY, limits, receipts and echoes,
-all sinks, good clients and vandals, reloads with good files and bad ones, files turned, the
-status service asked all the time.
+all sinks (spools that forward to a file and to a command that fails now and then, a nats-server
+that stands still now and then, a mock of Kafka), good clients and vandals, reloads with good
+files and bad ones, files turned, the status service asked all the time.
 
 What was acknowledged is stored, once in each of its sinks, whole and under the id of its
-receipt; nothing half is anywhere; sinks, readers and the daemon count the same.  Resident
-memory, descriptors and threads are sampled every second: they are flat.
+receipt; nothing half is anywhere, nothing is left in a spool that forwards; sinks, readers and
+the daemon count the same.  Resident memory, descriptors and threads are sampled every second:
+they are flat.
 
 SOAK_SECONDS (15) or SOAK_MINUTES; SOAK_KILL=yes: kill -9 and a new start again and again; then
 memory is not judged.  SOAK_CSV, SOAK_SVG: where samples and their drawing go.  make soak.
@@ -30,6 +32,7 @@ TOP = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(TOP, "..", "tls"))
 import peer  # noqa: E402
 import storage  # noqa: E402
+import brokers  # noqa: E402
 import curve  # noqa: E402
 import ledger  # noqa: E402
 import senders  # noqa: E402
@@ -42,6 +45,11 @@ KILLS = os.environ.get("SOAK_KILL") == "yes"
 JUDGED_FROM = 300
 # The last third against the first, after warm-up.
 TOLERANCE = {"resident": (1.05, 1024), "descriptors": (1.1, 4), "threads": (1.0, 0)}
+
+# Eventfds of forwarders that have ended are kept for the next ones (inbox_retire): for as many as
+# there were at a time, and there are some for as long as connections keep an old configuration.
+KEPT = collections.Counter({"anon_inode:[eventfd]": 8 * sum(sink.front is not None
+                                                           for sink in stores.SINKS)})
 
 CONFIG = """
 address = "127.0.0.1"; workers = 2; spill_directory = "{directory}"; shutdown_timeout = 30;
@@ -91,14 +99,21 @@ class Log(stores.Lines):
 class Soak:
     """The daemon, and what goes on around it."""
 
-    def __init__(self, directory):
-        self.directory, self.kills = directory, KILLS
+    def __init__(self, directory, found):
+        self.directory, self.kills, self.brokers = directory, KILLS, found
         self.tool = storage.program("CISTERN", "./cistern") or ""
-        self.ledger = ledger.Ledger([sink.name for sink in stores.SINKS])
-        self.stores = [sink.kind(sink, directory, self.ledger) for sink in stores.SINKS]
+        self.sinks = list(stores.SINKS) + [brokers.SINKS[kind] for kind in found]
+        # What is handed on when its spool's daemon dies is handed on again by the next one.
+        self.ledger = ledger.Ledger([sink.name for sink in self.sinks],
+                                    [sink.name for sink in self.sinks if sink.front and KILLS])
+        self.stores = [sink.kind(sink, directory, self.ledger) for sink in stores.SINKS] + \
+            [brokers.SINKS[kind].kind(brokers.SINKS[kind], directory, self.ledger, broker)
+             for kind, broker in found.items()]
+        self.listeners = [one for one in senders.LISTENERS
+                          if set(one.sinks) <= set(self.ledger.stored)]
         self.log = Log(directory, self.ledger)
-        ports = free_ports(len(senders.LISTENERS) + 2)
-        self.ports = dict(zip([one.name for one in senders.LISTENERS] + ["more", "status"], ports))
+        ports = free_ports(len(self.listeners) + 2)
+        self.ports = dict(zip([one.name for one in self.listeners] + ["more", "status"], ports))
         self.status_address = ("127.0.0.1", self.ports["status"])
         self.chance = random.Random(9)
         self.samples, self.did = [], collections.Counter()
@@ -123,19 +138,24 @@ class Soak:
                   "rate": chance.choice((4, 8)), "flight": chance.choice((2, 20, 1024)),
                   "mode": chance.choice(("0640", "0600")), "processes": chance.choice((2, 4)),
                   "idle": chance.choice((20, 25)), "backlog": chance.choice((128, 1024)),
-                  "status": self.ports["status"]}
+                  "status": self.ports["status"], "patience": chance.choice((50, 55))}
+        for broker in self.brokers.values():
+            values.update(broker.values())
+        deliver = {sink.name: sink.deliver() for sink in self.sinks}
         listeners = ""
-        for one in senders.LISTENERS:
+        for one in self.listeners:
             where = 'address = "unix:%s";' % self.address(one) if one.local \
                 else "port = %d;" % self.ports[one.name]
             listeners += '%s = { %s framing = "%s"; reply = "%s"; deliver = [ %s ]; %s %s %s };\n' % (
                 one.name, where, one.framing, one.reply,
-                ", ".join('"%s"' % name for name in one.sinks), one.text.format(**values),
+                ", ".join('"%s"' % deliver[name] for name in one.sinks), one.text.format(**values),
                 TLS % (self.directory, self.directory) if one.tls else "",
                 "proxy_protocol = true;" if one.proxy else "")
         more = chance.choice(("", 'more = { port = %d; deliver = "f"; };' % self.ports["more"]))
         sinks = "".join("%s = { %s };\n" % (sink.name, sink.text.format(**values))
-                        for sink in stores.SINKS)
+                        for sink in self.sinks)
+        sinks += "".join(stores.FRONT.format(front=sink.front, name=sink.name, **values)
+                         for sink in self.sinks if sink.front)
         return CONFIG.format(listeners=listeners, more=more, sinks=sinks, **values)
 
     def write(self, text):
@@ -207,6 +227,13 @@ class Soak:
             one.turn_over()
         self.did["files turned"] += len(turned)
 
+    def freeze(self):
+        """A broker that answers nobody for a while."""
+        self.brokers["nats"].freeze()
+        time.sleep(self.chance.uniform(0, .5))
+        self.brokers["nats"].thaw()
+        self.did["frozen brokers"] += 1
+
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -216,6 +243,8 @@ class Soak:
     def operate(self):
         """Until the time is over."""
         acts = [self.reload] * 4 + [self.reload_in_vain] * 2 + [self.turn] * 2
+        if "nats" in self.brokers:
+            acts += [self.freeze]
         if KILLS:
             acts += [self.kill] * 4
         until = time.monotonic() + SECONDS
@@ -245,6 +274,24 @@ class Soak:
             text = status.read()
         return (len(os.listdir(proc + "fd")), int(re.search(r"Threads:\s+(\d+)", text).group(1)),
                 int(re.search(r"VmRSS:\s+(\d+)", text).group(1)))
+
+    def descriptors(self):
+        """What they are: how many of each kind, sockets by their ports."""
+        proc, sockets = "/proc/%d/" % self.process.pid, {}
+        names = {port: name for name, port in self.ports.items()}
+        with open(proc + "net/tcp", encoding="ascii") as table:
+            for fields in [line.split() for line in table][1:]:
+                ports = [int(fields[n].split(":")[1], 16) for n in (1, 2)]
+                sockets["socket:[%s]" % fields[9]] = "%s to port %s (state %s)" % (
+                    names.get(ports[0], "a socket"), ports[1], fields[3])
+        found = collections.Counter()
+        for entry in os.listdir(proc + "fd"):
+            try:
+                link = os.readlink(proc + "fd/" + entry)
+            except FileNotFoundError:
+                continue
+            found[sockets.get(link, re.sub(r"\[\d+\]", "", link))] += 1
+        return found
 
     def sample(self, began):
         descriptors, threads, resident = self.look()
@@ -293,28 +340,48 @@ class Soak:
                     self.complain("sample: %r" % error)
             time.sleep(1)
 
-    def settle(self, target=None):
-        """What it has when nobody is there."""
+    def touch(self, number):
+        """A message to each broker: clients connect when they have something to say."""
+        for listener in self.listeners:
+            if set(listener.sinks) & {brokers.SINKS[kind].name for kind in self.brokers}:
+                client = senders.Good(self, listener, number)
+                try:
+                    client.exchange()
+                except OSError as error:
+                    self.complain("%s: %r" % (client.prefix, error))
+
+    def left(self, *rooms):
+        """What lies in the spools that hand on."""
+        return [os.path.join(sink.front, room, entry) for sink in self.sinks if sink.front
+                for room in rooms
+                for entry in os.listdir(os.path.join(self.directory, sink.front, room))]
+
+    def settle(self, had=None):
+        """What it has when nobody is there: as in look(), and its descriptors."""
         until = time.monotonic() + storage.DEADLINE
         while time.monotonic() < until:
             self.poll()
             try:
                 metrics = self.metrics()
                 if not self.sum(metrics, "connections_active") and \
-                        not self.sum(metrics, "messages_in_flight") and \
-                        (target is None or self.look()[:2] == target):
+                        not self.sum(metrics, "messages_in_flight") and not self.left("new") and \
+                        (had is None or self.is_as(*had)):
                     break
             except OSError:
                 pass
             time.sleep(.1)
-        return self.look()
+        return self.look(), self.descriptors()
+
+    def is_as(self, look, descriptors):
+        has = self.descriptors()
+        return self.look()[1] == look[1] and not has - descriptors - KEPT and not descriptors - has
 
     def stop(self):
         """Sums by sink, before the stop."""
         metrics = self.metrics()
+        names = list(self.ledger.stored) + [sink.front for sink in self.sinks if sink.front]
         sums = {name: int(metrics["cistern_sink_messages_total",
-                                  '{sink="%s",outcome="accepted"}' % name])
-                for name in self.ledger.stored}
+                                  '{sink="%s",outcome="accepted"}' % name]) for name in names}
         seen = self.log_count()
         self.process.terminate()
         code = self.process.wait(storage.DEADLINE)
@@ -324,6 +391,16 @@ class Soak:
         self.account = dict(zip(("received", "accepted", "refused", "failed", "in flight", "discarded"),
                                 map(int, found.groups()))) if found else {}
         return code, sums
+
+    def read_all(self, sums):
+        """Until readers have what sinks have counted, or, where counts died, what was promised."""
+        until = time.monotonic() + storage.DEADLINE
+        while time.monotonic() < until:
+            self.poll()
+            if not self.ledger.lost() if KILLS else \
+                    all(sums[name] == count for name, count in self.ledger.stored.items()):
+                break
+            time.sleep(.05)
 
 
 def trend(samples, column):
@@ -356,7 +433,16 @@ def draw(samples):
 
 def run(tap, directory):
     peer.certificate(directory, "server", "/CN=localhost")
-    soak = Soak(directory)
+    found = brokers.start(directory, tap)
+    try:
+        live(tap, directory, found)
+    finally:
+        for broker in found.values():
+            broker.close()
+
+
+def live(tap, directory, found):
+    soak = Soak(directory, found)
     soak.write(soak.config())
     soak.start()
     try:
@@ -365,7 +451,8 @@ def run(tap, directory):
         # The same file before and after: listeners come and go with reloads.
         with open(os.path.join(directory, "cistern.conf"), encoding="ascii") as file:
             usual = file.read()
-        quiet = soak.settle()
+        soak.touch(100)
+        quiet, had = soak.settle()
         clients = senders.everybody(soak, 4)
         sampler = threading.Thread(target=soak.sampler, daemon=True)
         for thread in clients + [sampler]:
@@ -381,11 +468,10 @@ def run(tap, directory):
         soak.write(usual)
         soak.process.send_signal(signal.SIGHUP)
         soak.wait_log(seen, r" reloaded: ")
-        after = soak.settle(quiet[:2])
+        soak.touch(101)
+        after, has = soak.settle((quiet, had))
         code, sums = soak.stop()
-        time.sleep(2.1)  # a file that was turned is read to its end after two seconds
-        soak.poll()
-        soak.poll()
+        soak.read_all(sums)
     finally:
         if soak.process.poll() is None:
             soak.process.kill()
@@ -393,9 +479,10 @@ def run(tap, directory):
         soak.errors.close()
     judge(tap, soak, clients, stuck)
     if not KILLS:
-        tap.result(after[:2] == quiet[:2],
-                   "descriptors and threads when all have gone: %d and %d, as before" % after[:2],
-                   "before: %d and %d" % quiet[:2])
+        more, gone = has - had - KEPT, had - has
+        tap.result(not more and not gone and after[1] == quiet[1],
+                   "descriptors and threads when all have gone: %d and %d (before: %d and %d)" % (
+                       after[:2] + quiet[:2]), "more: %s; gone: %s" % (dict(more), dict(gone)))
     tap.note("KiB resident: %d before, %d after" % (quiet[2], after[2]))
     judge_account(tap, soak, code, sums)
     if not KILLS:
@@ -421,6 +508,9 @@ def judge(tap, soak, clients, stuck):
 
 
 def judge_account(tap, soak, code, sums):
+    left = soak.left("new", "failed", "tmp")
+    tap.result(not left, "spools that hand on have nothing left", str(left[:20]))
+    handed_on = {sink.name: sums.pop(sink.front) for sink in soak.sinks if sink.front}
     account = soak.account
     good = code == 0 and account and account["in flight"] == account["failed"] == 0 and \
         account["received"] == account["accepted"] + account["refused"] and \
@@ -430,6 +520,8 @@ def judge_account(tap, soak, code, sums):
         # A life that was killed has taken its counts along.
         tap.result(sums == soak.ledger.stored, "sinks count what their readers found: %s" % sums,
                    "readers: %s" % soak.ledger.stored)
+        tap.result(all(sums[name] == count for name, count in handed_on.items()),
+                   "what the spools took is what they handed on: %s" % handed_on)
 
 
 def main():

@@ -1,7 +1,7 @@
 """stores: what reads the daemon's sinks, as their users do, while it fills them: checks each
 message, enters it in the ledger, and removes it, so that hours need no more disk than minutes.
 
-A kind of sink is a line in SINKS and a class with poll().
+A kind of sink is a line in SINKS (brokers': in brokers.py) and a class with turn() and poll().
 """
 
 import base64
@@ -106,15 +106,29 @@ class Directory:
 
 
 class Sink:
-    def __init__(self, name, text, kind):
-        self.name, self.text, self.kind = name, text, kind
+    """`front`: it gets its messages from a spool of that name, which forwards to it."""
+
+    def __init__(self, name, text, kind, front=None):
+        self.name, self.text, self.kind, self.front = name, text, kind, front
+
+    def deliver(self):
+        return self.front or self.name
 
 
+# A command that keeps what it gets, and one that fails now and then.
+KEEP = ("cat >{directory}/%s/new/.$CISTERN_ID.$$ && "
+        "mv {directory}/%s/new/.$CISTERN_ID.$$ {directory}/%s/new/$CISTERN_ID")
+FRONT = '{front} = {{ type = "spool"; directory = "{directory}/{front}"; forward = "{name}"; ' \
+        'retry_min = "20ms"; retry_max = "500ms"; min_free = 0; mode = {mode}; }};\n'
 SINKS = (
     Sink("f", 'type = "file"; path = "{directory}/f.json"; format = "json"; mode = {mode};', File),
     Sink("s", 'type = "spool"; directory = "{directory}/s"; min_free = 0; mode = {mode};', Directory),
     Sink("c", 'type = "command"; max_processes = {processes}; run_as_root = true; '
-              'argv = [ "/bin/sh", "-c", "cat >{directory}/c/new/.$CISTERN_ID && '
-              'mv {directory}/c/new/.$CISTERN_ID {directory}/c/new/$CISTERN_ID" ];', Directory),
+              'argv = [ "/bin/sh", "-c", "' + KEEP % ("c", "c", "c") + '" ];', Directory),
+    Sink("hf", 'type = "file"; path = "{directory}/hf.json"; format = "json"; mode = {mode};', File,
+         front="hf_in"),
+    Sink("hc", 'type = "command"; max_processes = {processes}; run_as_root = true; argv = [ '
+               '"/bin/sh", "-c", "test $(($$ % 8)) != 0 || exit 75; ' + KEEP % ("hc", "hc", "hc") +
+               '" ];', Directory, front="hc_in"),
     Sink("broken", 'type = "file"; path = "{directory}/broken.json"; sync = false;', Broken),
 )
