@@ -358,18 +358,20 @@ class Soak:
 
     def settle(self, had=None):
         """What it has when nobody is there: as in look(), and its descriptors."""
-        until = time.monotonic() + storage.DEADLINE
+        until, seen = time.monotonic() + storage.DEADLINE, None
         while time.monotonic() < until:
             self.poll()
             try:
                 metrics = self.metrics()
-                if not self.sum(metrics, "connections_active") and \
-                        not self.sum(metrics, "messages_in_flight") and not self.left("new") and \
-                        (had is None or self.is_as(*had)):
-                    break
+                quiet = not self.sum(metrics, "connections_active") and \
+                    not self.sum(metrics, "messages_in_flight") and not self.left("new")
             except OSError:
-                pass
-            time.sleep(.1)
+                quiet = False
+            time.sleep(.2)  # the request's own connection goes, too
+            has = self.descriptors()
+            if quiet and has == seen and (had is None or self.is_as(*had)):
+                break
+            seen = has
         return self.look(), self.descriptors()
 
     def is_as(self, look, descriptors):
@@ -404,10 +406,11 @@ class Soak:
 
 
 def trend(samples, column):
-    """Medians of the first and the last third, after a fifth of warm-up."""
+    """Medians of the first and the last third, after a fifth of warm-up.  Of threads the least:
+    a configuration that connections keep has its sinks' and their libraries'."""
     values = [sample[column] for sample in samples[len(samples) // 5:]]
-    third = max(1, len(values) // 3)
-    return statistics.median(values[:third]), statistics.median(values[-third:])
+    third, of = max(1, len(values) // 3), min if column == "threads" else statistics.median
+    return of(values[:third]), of(values[-third:])
 
 
 def judge_trend(tap, samples):
