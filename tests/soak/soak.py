@@ -245,6 +245,7 @@ class Soak:
         acts = [self.reload] * 4 + [self.reload_in_vain] * 2 + [self.turn] * 2
         if "nats" in self.brokers:
             acts += [self.freeze]
+            self.freeze()  # in the shortest run, too
         if KILLS:
             acts += [self.kill] * 4
         until = time.monotonic() + SECONDS
