@@ -117,7 +117,9 @@ class Site:
             self.spent += daemon.processor() - cpu
             self.lasted += kit.now() - since
 
-    def end(self, acts):
+    def end(self, acts, judged=True):
+        """judged: within twice.  A whole handshake takes a worker a millisecond, for which those
+        behind it wait; that is printed, and no promise."""
         tap, daemon, rounds, name = self.tap, self.daemon, self.rounds, self.name
         good = rounds.quiet + rounds.attacked
         tap.result(all(run["failed"] == 0 for run in good), "%s: the good client is served" % name,
@@ -131,7 +133,10 @@ class Site:
                 grown / MIB, allowed / MIB))
         if FULL:
             for kind in ("held", "fresh"):
-                rounds.verdict(tap, kind)
+                if judged:
+                    rounds.verdict(tap, kind)
+                else:
+                    tap.note("whole handshakes: " + rounds.text(kind))
             self.table.row(name, acts, *["%.0f → %.0f µs (%.2f)" % (
                 rounds.median(rounds.quiet, kind + "_p99"),
                 rounds.median(rounds.attacked, kind + "_p99"), rounds.ratio(kind))
@@ -203,7 +208,7 @@ def second_flight(tap, scratch, table):
                 client = peer.Peer(site.daemon.port("known"), ctx, handshake=False)
                 try:
                     last = flight(client)
-                    client.socket.sendall(last[:at])
+                    client.socket.sendall(last[:min(at, len(last) - 1)])
                 except OSError:
                     client.socket.close()
                     late += 1  # we were too slow for handshake_timeout
@@ -300,7 +305,7 @@ def records(tap, scratch, table):
     # A reset that follows the FIN of a refused handshake may be seen as that.
     tap.result(sum_of["open"] == 0 and sum_of["reset"] + sum_of["fin"] == expected > 0,
                "%s: all %d are ended, %d by a reset" % (name, expected, sum_of["reset"]), str(sum_of))
-    site.end("%d" % (expected // ROUNDS))
+    site.end("%d" % (expected // ROUNDS), judged=False)
 
 
 def certificates(tap, scratch, table):
@@ -344,7 +349,7 @@ def certificates(tap, scratch, table):
     # A reset that follows the FIN of a refused handshake may be seen as that.
     tap.result(sum_of["open"] == 0 and sum_of["reset"] + sum_of["fin"] == expected > 0,
                "%s: all %d are ended, %d by a reset" % (name, expected, sum_of["reset"]), str(sum_of))
-    site.end("%d" % (expected // ROUNDS))
+    site.end("%d" % (expected // ROUNDS), judged=False)
 
 
 def renegotiations(tap, scratch, table):
@@ -376,7 +381,7 @@ def renegotiations(tap, scratch, table):
         site.attack(attack, times, 2)
     tap.result(refused == times * ROUNDS, "%s: all %d are refused" % (name, times * ROUNDS),
                "%d" % refused)
-    site.end("%d" % times)
+    site.end("%d" % times, judged=False)
 
 
 def prepare(scratch):
