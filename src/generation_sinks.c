@@ -108,13 +108,11 @@ close_sink(struct reign *reign, struct sink *sink)
 	release_sink(reign, target);
 }
 
-static struct reign *the_reign; /* for an item that has no room for it */
-
 static void
 reign_on_left(struct inbox_item *item)
 {
 	struct sink *sink = (struct sink *)((char *)item - offsetof(struct sink, left_item));
-	struct reign *reign = the_reign;
+	struct reign *reign = sink->owner;
 
 	sink->left = true;
 	if (sink->references == 0)
@@ -127,7 +125,7 @@ leave_sink(struct reign *reign, struct sink *sink)
 {
 	if (sink->leaving || !sink->begun || sink->kind->leave == NULL)
 		return;
-	the_reign = reign;
+	sink->owner = reign;
 	sink->left_item.run = reign_on_left;
 	sink->leaving = true;
 	sink->left = !sink->kind->leave(sink, reign->inbox, &sink->left_item);
@@ -183,8 +181,8 @@ reign_is_leaving(const struct reign *reign)
 	return false;
 }
 
-static bool
-has_sink(const struct generation *g, const struct sink *sink)
+bool
+generation_has_sink(const struct generation *g, const struct sink *sink)
 {
 	size_t i;
 
@@ -202,7 +200,7 @@ generation_sinks_change(struct generation *g)
 	struct sink *sink;
 
 	for (sink = g->reign->sinks; sink != NULL; sink = sink->next) {
-		if (!has_sink(g, sink))
+		if (!generation_has_sink(g, sink))
 			leave_sink(g->reign, sink);
 		else if (!sink->begun && sink->kind->begin != NULL)
 			sink->kind->begin(sink);

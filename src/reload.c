@@ -18,6 +18,7 @@
 #include "config/compare.h"
 #include "config/config.h"
 #include "generation.h"
+#include "generation_sinks.h"
 #include "logging.h"
 #include "reload.h"
 #include "sinks/sink.h"
@@ -88,17 +89,6 @@ find_listener(const struct config *config, const char *name)
 	return NULL;
 }
 
-static bool
-has_sink(const struct generation *g, const struct sink *sink)
-{
-	size_t i;
-
-	for (i = 0; i < g->n_sinks; i++)
-		if (g->sinks[i] == sink)
-			return true;
-	return false;
-}
-
 static void
 sum_up(struct reload *reload, const struct generation *old, const struct generation *new)
 {
@@ -119,10 +109,10 @@ sum_up(struct reload *reload, const struct generation *old, const struct generat
 		if (find_listener(new->config, old->groups[i].config->name) == NULL)
 			add_name(reload, &removed, "listeners removed", old->groups[i].config->name);
 	for (i = 0; i < new->n_sinks; i++)
-		if (!has_sink(old, new->sinks[i]))
+		if (!generation_has_sink(old, new->sinks[i]))
 			add_name(reload, &opened, "sinks opened", new->sinks[i]->config->name);
 	for (i = 0; i < old->n_sinks; i++)
-		if (!has_sink(new, old->sinks[i]))
+		if (!generation_has_sink(new, old->sinks[i]))
 			add_name(reload, &closed, "sinks closed", old->sinks[i]->config->name);
 	if (!added && !changed && !removed && !opened && !closed)
 		add(reload, "; listeners and sinks are as they were");

@@ -77,6 +77,7 @@ struct sink {
 	bool started;
 	bool begun, leaving, left; /* see sink_kind's begin and leave */
 	struct inbox_item left_item;
+	void *owner;         /* whom that item is for: the main thread's */
 	struct sink *target; /* that it hands on to, with a reference; NULL: none */
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
