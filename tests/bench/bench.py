@@ -219,8 +219,14 @@ class Bench:
         def cisternd(server, which):
             server.start(which, CISTERND)
 
+        def cisternd_on_all(server, which):
+            server.start(which, CISTERND, os.cpu_count())
+
         yield "limit", Limit, limit, 1
         yield "cisternd", Cisternd, cisternd, 1
+        # Peers that fork have all processors; so has cisternd, as it is installed.
+        if load.name in ("bulk", "short", "lines"):
+            yield f"cisternd, {os.cpu_count()} workers", Cisternd, cisternd_on_all, 1
         for peer in PEERS:
             if load.name not in peer.loads:
                 continue
