@@ -310,7 +310,11 @@ def broken_disk(tap, scratch):
     try:
         with open(device, "wb") as file:
             file.truncate(256 * MIB)
-        subprocess.run(["mkfs.ext4", "-q", "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
+        # Blocks of one page below: the loop driver (Linux 6.18) takes a write that was cut
+        # short for a whole one, and no sync tells.  Of 1 KiB blocks (what mkfs takes for so
+        # small a disk), a request may lie on two pages, of which the second has no place.
+        subprocess.run(["mkfs.ext4", "-q", "-b", "4096",
+                        "-E", "nodiscard,lazy_itable_init=0,lazy_journal_init=0",
                         "-J", "size=4", device], check=True, capture_output=True)
         # The journal and all else that is not data gets a place below: else it is the journal
         # that fails, and the filesystem is read-only from then on.
@@ -331,8 +335,7 @@ def broken_disk(tap, scratch):
             kit.skip(tap, "a disk that fails to sync", "no loop mount of ext4 here")
             return
         place = os.path.join(scratch, "disk")
-        # The loop driver (Linux 6.18) takes a write that was cut short for a whole one, and
-        # no sync tells: so none is longer than what is written whole or not at all.
+        # And requests of one block: what is written whole or not at all.
         with open("/sys/block/%s/queue/max_sectors_kb" % os.path.basename(loop), "w",
                   encoding="ascii") as file:
             file.write("4")
