@@ -12,4 +12,9 @@
 /* Starts a thread with all signals blocked.  0, or an errno. */
 int thread_start(pthread_t *thread, void *(*run)(void *), void *arg);
 
+/* What the calling thread does takes long and can wait: whoever else of this machine has
+ * something to do goes first, also in the middle of it.  -1 with errno, where a sandbox
+ * forbids it; then it does not. */
+int thread_stand_back(void);
+
 #endif

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/memory.h"
 #include "intake/connection.h"
+#include "intake/greeting.h"
 #include "intake/intake.h"
 #include "intake/preface.h"
 #include "intake/rate.h"
@@ -82,9 +83,12 @@ leave(struct connection *c, bool reset)
 	struct intake *intake = l->intake;
 	bool unnamed = c->state == CONNECTION_PREFACE;
 
+	/* What has events of its own goes while the descriptor is there. */
+	if (c->state == CONNECTION_GREETING)
+		greeting_leave(c);
 	connection_enter(c, CONNECTION_DEAD);
 	if (unnamed)
-		preface_free(c->preface); /* and its event, while the descriptor is there */
+		preface_free(c->preface);
 	else
 		pace_free(c->pace);
 	c->pace = NULL;
@@ -104,21 +108,23 @@ leave(struct connection *c, bool reset)
 	memory_release(c->charged);
 	c->charged = 0;
 	c->unsent = 0;
-	if (reset)
-		net_reset(c->fd);
-	else
-		net_close(c->fd);
-	c->fd = -1;
-	if (c->rest != NULL)
-		chunk_unref(c->rest);
-	c->rest = NULL;
+	if (!c->away) {
+		if (reset)
+			net_reset(c->fd);
+		else
+			net_close(c->fd);
+		c->fd = -1;
+		if (c->rest != NULL)
+			chunk_unref(c->rest);
+		c->rest = NULL;
+	}
 	body_free(c->body);
 	c->body = NULL;
 	counter_subtract(&l->counters.connections_active, 1);
 	listener_released(l, unnamed ? NULL : &c->origin.peer);
 	if (log_enabled(LOG_LEVEL_DEBUG))
 		say_closed(c, reset);
-	if (c->flight == NULL)
+	if (c->flight == NULL && !c->away)
 		intake_bury(intake, c);
 }
 
@@ -268,7 +274,7 @@ say_goodbye(struct connection *c)
 void
 connection_advance(struct connection *c)
 {
-	if (c->state == CONNECTION_DEAD && c->flight == NULL)
+	if (c->state == CONNECTION_DEAD && c->flight == NULL && !c->away)
 		intake_bury(c->listener->intake, c);
 	if (c->state == CONNECTION_OPEN && c->listener->intake->stop != INTAKE_RUNS)
 		connection_stop(c); /* a message has ended while the worker stops */
@@ -488,10 +494,6 @@ connection_on_event(struct bufferevent *bev, short what, void *arg)
 	int error = EVUTIL_SOCKET_ERROR();
 
 	(void)bev;
-	if (c->state == CONNECTION_GREETING) {
-		tls_connection_greeted(c, what, error);
-		return;
-	}
 	if ((what & BEV_EVENT_ERROR) != 0) {
 		c->broken = true;
 		if (c->tls && tls_connection_is_cut(c, error)) {

@@ -6,17 +6,19 @@
  * discards a message in progress.  It belongs to its worker's thread.
  *
  *   preface    (behind a proxy) waits for the header that names its client
- *   greeting   speaks, but sends no bytes of its own yet: the TLS handshake
+ *   greeting   speaks, but sends no bytes of its own yet: the TLS handshake, whose steps
+ *              another thread does
  *   open       reads, frames, delivers
  *   ending     takes no more; waits for the sinks' answers and for its replies
  *              to leave
  *   lingering  all is said; what the client still sends is read and dropped, so
  *              that no reset of ours destroys what it has not read yet
- *   dead       the network side is gone; waits for the sinks
+ *   dead       the network side is gone; waits for the sinks, or for a step of its
+ *              handshake
  *
- * preface.c holds what precedes, connection.c its life, receive.c and feed.c the way in,
- * reply.c the way out, timeout.c what it owes us by when, tls_connection.c what is
- * different with TLS.
+ * preface.c and greeting.c hold what precedes, connection.c its life, receive.c and feed.c
+ * the way in, reply.c the way out, timeout.c what it owes us by when, tls_connection.c what
+ * is different with TLS.
  */
 #ifndef INTAKE_CONNECTION_H
 #define INTAKE_CONNECTION_H
@@ -34,6 +36,7 @@
 struct body;
 struct bufferevent;
 struct event;
+struct greeting;
 struct intake;
 struct listener;
 struct pace;
@@ -54,7 +57,10 @@ struct connection {
 	struct connection *next, **previous; /* of the intake */
 	struct connection *starved_next; /* or buried */
 	struct bufferevent *bev; /* NULL until the first wait */
-	struct chunk *rest;  /* read but not framed yet */
+	union {
+		struct greeting *greeting; /* in CONNECTION_GREETING, with TLS, or away */
+		struct chunk *rest;        /* later on: read but not framed yet */
+	};
 	uint32_t rest_at, rest_len;
 	struct body *body; /* of the message in progress, as far as it is kept */
 	struct framing_state framing;
@@ -89,6 +95,7 @@ struct connection {
 	bool starved : 1;    /* waits for memory */
 	bool large : 1;      /* sends large messages, faster than they are read */
 	bool paced : 1;      /* waits for its share of rate_limit */
+	bool away : 1;       /* the greeter has a step of the handshake */
 	bool tls : 1;        /* the bufferevent is one for TLS; see tls_connection.h */
 	bool cut : 1;        /* the TLS stream has ended without close_notify */
 	bool waving : 1;     /* our close_notify does not fit into the socket yet */

@@ -2,17 +2,17 @@
  * connection_start: from an accepted descriptor to the client's own first byte.
  *
  * Behind a proxy its header comes first (preface.c), then with TLS the handshake
- * (tls_connection.c); mostly there is neither.  Without memory the descriptor is
+ * (greeting.c); mostly there is neither.  Without memory the descriptor is
  * closed with a reset, and counted.
  */
 #include "base/clock.h"
 #include "base/memory.h"
 #include "base/net.h"
 #include "intake/connection.h"
+#include "intake/greeting.h"
 #include "intake/intake.h"
 #include "intake/preface.h"
 #include "intake/rate.h"
-#include "intake/tls_connection.h"
 
 void
 connection_begin(struct connection *c)
@@ -42,7 +42,7 @@ connection_greet(struct connection *c)
 		}
 	}
 	if (l->group->tls != NULL) {
-		tls_connection_start(c);
+		greeting_start(c);
 	} else {
 		c->state = CONNECTION_OPEN;
 		receive_first(c);

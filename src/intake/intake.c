@@ -335,6 +335,12 @@ intake_change_close(struct change *change)
 	*change = (struct change){0};
 }
 
+struct greeter *
+intake_greeter(struct intake *intake)
+{
+	return &intake->siblings[intake->worker->number & ~1U].greeter;
+}
+
 /* ------------------------------------------------------------- open, close */
 
 int
@@ -367,6 +373,7 @@ intake_open(struct intake *intake, struct worker *worker, struct intake *sibling
 void
 intake_close(struct intake *intake)
 {
+	greeter_end(&intake->greeter);
 	if (intake->summary != NULL && event_pending(intake->summary, EV_TIMEOUT, NULL))
 		intake_on_summary(-1, 0, intake);
 	while (intake->listeners != NULL)

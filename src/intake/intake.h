@@ -13,6 +13,7 @@
 
 #include "base/deadline.h"
 #include "base/inbox.h"
+#include "intake/greeter.h"
 #include "intake/listener.h"
 #include "message/id.h"
 
@@ -54,6 +55,7 @@ struct change {
 
 struct intake {
 	struct worker *worker;
+	struct greeter greeter; /* see intake_greeter */
 	struct deadlines deadlines;
 	struct id_generator ids;
 	struct message *scratch; /* INTAKE_BATCH + 1 messages being framed */
@@ -99,6 +101,10 @@ void intake_close(struct intake *intake);
 
 /* From the main thread; may be called again with a higher level. */
 void intake_stop(struct intake *intake, enum intake_stop level);
+
+/* Who does its TLS handshakes, where there is TLS: one greeter for two workers, so that
+ * handshakes never have all processors. */
+struct greeter *intake_greeter(struct intake *intake);
 
 /* For connections: */
 void intake_deliver(struct intake *intake, struct sink *sink, struct delivery *delivery);

@@ -305,6 +305,12 @@ listener_open(struct listener *l, struct intake *intake, struct listener_group *
 	l->sockets = calloc(group->sockets.count, sizeof(struct socket *));
 	if (l->reads == NULL || l->retry == NULL || l->leave == NULL || l->sockets == NULL)
 		return -1;
+	if (group->tls != NULL && greeter_start(intake_greeter(intake), worker) == -1) {
+		log_event(LOG_LEVEL_ERROR, "start-failed",
+			  "listener %s: cannot start a thread for TLS handshakes: %s",
+			  group->config->name, strerror(errno));
+		return -1;
+	}
 	for (i = 0; i < group->sockets.count; i++) {
 		struct socket *s = group->sockets.items[i];
 

@@ -10,6 +10,7 @@
 
 #include "base/clock.h"
 #include "intake/connection.h"
+#include "intake/greeting.h"
 #include "intake/intake.h"
 #include "intake/preface.h"
 #include "intake/rate.h"
@@ -193,7 +194,7 @@ timeout_on_deadline(struct deadline *deadline)
 		preface_on_deadline(c);
 		return;
 	case CONNECTION_GREETING:
-		tls_connection_late(c);
+		greeting_late(c);
 		return;
 	case CONNECTION_OPEN:
 		/* What has come while the loop, or the process, stood still counts. */

@@ -22,13 +22,11 @@
 #include <event2/event.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
-#include <openssl/x509v3.h>
 
 #include "base/clock.h"
 #include "base/memory.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
-#include "intake/tls.h"
 #include "worker.h"
 
 /* The most that waits decrypted: what, with libevent's head, fits into 16 KiB; a bit less
@@ -56,8 +54,8 @@ kept_error(struct bufferevent *bev)
 	return found;
 }
 
-static bool
-is_eof(unsigned long code)
+bool
+tls_is_eof(unsigned long code)
 {
 #ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
 	if (ERR_GET_LIB(code) == ERR_LIB_SSL &&
@@ -68,30 +66,16 @@ is_eof(unsigned long code)
 	return false;
 }
 
-static enum tls_failure
-classify(unsigned long code)
+const char *
+tls_words(unsigned long code)
 {
-	if (code == 0 || is_eof(code))
-		return TLS_FAILURE_CLOSED;
-	if (ERR_GET_LIB(code) != ERR_LIB_SSL)
-		return TLS_FAILURE_PROTOCOL;
-	switch (ERR_GET_REASON(code)) {
-	case SSL_R_HTTP_REQUEST:
-	case SSL_R_HTTPS_PROXY_REQUEST:
-	case SSL_R_WRONG_VERSION_NUMBER:
-		return TLS_FAILURE_NOT_TLS;
-	case SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE:
-		return TLS_FAILURE_NO_CERTIFICATE;
-	case SSL_R_CERTIFICATE_VERIFY_FAILED:
-		return TLS_FAILURE_BAD_CERTIFICATE;
-	default:
-		return TLS_FAILURE_PROTOCOL;
-	}
+	const char *words = code != 0 ? ERR_reason_error_string(code) : NULL;
+
+	return words != NULL ? words : "OpenSSL does not say why";
 }
 
-/* Counts and logs it, once a connection. */
-static void
-say_failure(struct connection *c, enum tls_failure failure, const char *text)
+void
+tls_connection_say(struct connection *c, enum tls_failure failure, const char *text)
 {
 	struct listener *l = c->listener;
 
@@ -104,141 +88,28 @@ say_failure(struct connection *c, enum tls_failure failure, const char *text)
 		intake_damped(l->intake);
 }
 
-/* The words for a failed handshake. */
-static const char *
-explain(const struct connection *c, enum tls_failure failure, unsigned long code, int error)
+/* ------------------------------------------------------------------- start */
+
+bool
+tls_connection_open(struct connection *c, SSL *ssl)
 {
-	const char *words = code != 0 ? ERR_reason_error_string(code) : NULL;
-
-	switch (failure) {
-	case TLS_FAILURE_CLOSED:
-		return error != 0 && code == 0 ? strerror(error)
-					       : "the client has closed during the handshake";
-	case TLS_FAILURE_NOT_TLS:
-		return "what the client sends is not TLS; is it meant for a port without?";
-	case TLS_FAILURE_BAD_CERTIFICATE:
-		return X509_verify_cert_error_string(SSL_get_verify_result(session(c)));
-	default:
-		return words != NULL ? words : "OpenSSL does not say why";
-	}
-}
-
-/* --------------------------------------------------------------- handshake */
-
-/* The client's name as RFC 2253 has it, in UTF-8, controls escaped.  -1: no memory. */
-static int
-read_subject(struct connection *c)
-{
-#if OPENSSL_VERSION_NUMBER >= 0x30000000L
-	X509 *certificate = SSL_get1_peer_certificate(session(c));
-#else
-	X509 *certificate = SSL_get_peer_certificate(session(c));
-#endif
-	unsigned long flags = XN_FLAG_RFC2253 & ~(unsigned long)ASN1_STRFLGS_ESC_MSB;
-	BIO *bio;
-	char *text, *copy = NULL;
-	long len;
-
-	if (certificate == NULL)
-		return 0;
-	bio = BIO_new(BIO_s_mem());
-	if (bio != NULL) {
-		/* What is not the UTF-8 that it claims to be is shown byte by byte. */
-		if (X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0, flags) < 0) {
-			(void)BIO_reset(bio);
-			X509_NAME_print_ex(bio, X509_get_subject_name(certificate), 0,
-					   (XN_FLAG_RFC2253 | ASN1_STRFLGS_ESC_MSB) &
-						   ~(unsigned long)ASN1_STRFLGS_UTF8_CONVERT);
-		}
-		len = BIO_get_mem_data(bio, &text);
-		copy = memory_alloc((size_t)len + 1);
-		if (copy != NULL) {
-			memcpy(copy, text, (size_t)len);
-			copy[len] = '\0';
-		}
-	}
-	BIO_free(bio);
-	X509_free(certificate);
-	ERR_clear_error();
-	c->origin.tls_subject = copy;
-	return copy == NULL ? -1 : 0;
-}
-
-static void
-open_stream(struct connection *c)
-{
-	SSL *ssl = session(c);
-
-	if (read_subject(c) == -1) {
-		connection_out_of_memory(c);
-		return;
-	}
-	connection_log(LOG_LEVEL_DEBUG, "tls-open", c, "%s, %s%s%s", SSL_get_version(ssl),
-		       SSL_get_cipher_name(ssl), c->origin.tls_subject != NULL ? ", " : "",
-		       c->origin.tls_subject != NULL ? c->origin.tls_subject : "");
-	connection_begin(c);
-}
-
-/* The client is to see a reset: nothing was accepted.  But an alert may tell it why, if
- * the reset does not overtake that. */
-static void
-fail_handshake(struct connection *c, enum tls_failure failure, const char *text)
-{
-	say_failure(c, failure, text);
-	if (failure == TLS_FAILURE_CLOSED || failure == TLS_FAILURE_TIMEOUT) {
-		connection_lost(c, text);
-		return;
-	}
-	tls_connection_drop(c);
-	connection_turn_away(c);
-}
-
-void
-tls_connection_greeted(struct connection *c, short what, int error)
-{
-	enum tls_failure failure;
-	unsigned long code;
-
-	if ((what & BEV_EVENT_CONNECTED) != 0) {
-		ERR_clear_error();
-		open_stream(c);
-	} else if ((what & (BEV_EVENT_ERROR | BEV_EVENT_EOF)) != 0) {
-		code = kept_error(c->bev);
-		failure = classify(code);
-		fail_handshake(c, failure, explain(c, failure, code, error));
-	}
-}
-
-void
-tls_connection_late(struct connection *c)
-{
-	fail_handshake(c, TLS_FAILURE_TIMEOUT, "no handshake within tls.handshake_timeout");
-}
-
-void
-tls_connection_start(struct connection *c)
-{
-	struct listener *l = c->listener;
-	SSL *ssl = tls_session(l->group->tls);
+	uint64_t high = c->listener->config->buffer_size;
 	struct bufferevent *bev = NULL;
-	uint64_t high = l->config->buffer_size;
 
-	if (ssl != NULL && memory_stock())
-		bev = bufferevent_openssl_socket_new(l->intake->worker->base, c->fd, ssl,
-						     BUFFEREVENT_SSL_ACCEPTING,
-						     BEV_OPT_DEFER_CALLBACKS);
+	if (memory_stock())
+		bev = bufferevent_openssl_socket_new(c->listener->intake->worker->base, c->fd, ssl,
+						     BUFFEREVENT_SSL_OPEN, BEV_OPT_DEFER_CALLBACKS);
+	memory_stock_close();
 	if (bev == NULL) {
-		memory_stock_close();
 		SSL_free(ssl);
 		ERR_clear_error();
 		connection_out_of_memory(c);
-		return;
+		return false;
 	}
 	c->tls = true;
 	bufferevent_setwatermark(bev, EV_READ, 0, high < INPUT_MOST ? (size_t)high : INPUT_MOST);
 	connection_adopt(c, bev);
-	memory_stock_close();
-	timeout_schedule(c);
+	return true;
 }
 
 /* ------------------------------------------------------------------ stream */
@@ -251,8 +122,8 @@ tls_connection_is_cut(struct connection *c, int error)
 	bufferevent_disable(c->bev, EV_READ);
 	if (code == 0)
 		return error == 0; /* older OpenSSL: the end of the file, without a word */
-	if (!is_eof(code) && !c->cut)
-		say_failure(c, TLS_FAILURE_PROTOCOL, explain(c, TLS_FAILURE_PROTOCOL, code, error));
+	if (!tls_is_eof(code) && !c->cut)
+		tls_connection_say(c, TLS_FAILURE_PROTOCOL, tls_words(code));
 	return true;
 }
 
@@ -355,8 +226,8 @@ tls_connection_drop(struct connection *c)
 {
 	SSL *ssl = session(c);
 
-	/* A deferred callback may hold the bufferevent for a while, and during a handshake
-	 * bufferevent_disable does nothing.  No event may outlive SSL and descriptor. */
+	/* A deferred callback may hold the bufferevent for a while.  No event may outlive SSL
+	 * and descriptor. */
 	event_del(&c->bev->ev_read);
 	event_del(&c->bev->ev_write);
 	bufferevent_free(c->bev);

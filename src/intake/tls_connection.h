@@ -1,9 +1,9 @@
 /*
  * tls_connection: a connection whose bytes are encrypted.
  *
- * It begins with a handshake (state greeting), during which its bufferevent is
- * libevent's for OpenSSL.  That also reads: what it has decrypted waits in its input,
- * up to a record, and is taken from there.  All of this belongs to the worker's thread.
+ * Once the handshake is done (greeting.h) its bufferevent is libevent's for OpenSSL.  That
+ * also reads: what it has decrypted waits in its input, up to a record, and is taken from
+ * there.  All of this belongs to the worker's thread.
  */
 #ifndef INTAKE_TLS_CONNECTION_H
 #define INTAKE_TLS_CONNECTION_H
@@ -11,7 +11,10 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "intake/counters.h"
+
 struct connection;
+struct ssl_st;
 
 enum tls_goodbye {
 	TLS_GOODBYE_SAID,
@@ -21,14 +24,16 @@ enum tls_goodbye {
 
 #ifdef HAVE_OPENSSL
 
-/* Begins the handshake.  May find no memory for that; the connection is then lost. */
-void tls_connection_start(struct connection *connection);
+/* The stream begins; ssl, whose handshake is done, is the connection's.  False: there was
+ * no memory for it, and the connection is lost. */
+bool tls_connection_open(struct connection *connection, struct ssl_st *ssl);
 
-/* What the bufferevent tells during the handshake. */
-void tls_connection_greeted(struct connection *connection, short what, int error);
+/* Counts and logs a failure, once a connection. */
+void tls_connection_say(struct connection *connection, enum tls_failure failure, const char *text);
 
-/* The handshake has taken too long. */
-void tls_connection_late(struct connection *connection);
+/* Of OpenSSL's errors: whether it is the end of the file, and its words. */
+bool tls_is_eof(unsigned long code);
+const char *tls_words(unsigned long code);
 
 /* The client's close_notify has come; we may still write. */
 void tls_connection_half_close(struct connection *connection);
@@ -62,26 +67,6 @@ void tls_connection_drop(struct connection *connection);
 #else
 
 /* Without OpenSSL no connection is one of these. */
-static inline void
-tls_connection_start(struct connection *connection)
-{
-	(void)connection;
-}
-
-static inline void
-tls_connection_greeted(struct connection *connection, short what, int error)
-{
-	(void)connection;
-	(void)what;
-	(void)error;
-}
-
-static inline void
-tls_connection_late(struct connection *connection)
-{
-	(void)connection;
-}
-
 static inline void
 tls_connection_half_close(struct connection *connection)
 {

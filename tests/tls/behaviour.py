@@ -12,12 +12,16 @@ import random
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import sys
 import time
 
 import peer
 import storage
+
+sys.path.insert(0, os.path.join(peer.TOP, "..", "system"))
+from service import PTRACE_CONT, PTRACE_DETACH, PTRACE_INTERRUPT, PTRACE_SEIZE, WALL, ptrace, task_named  # noqa: E402
 
 SECRET = random.Random(6).randbytes(100000)
 
@@ -117,6 +121,13 @@ def connect(daemon):
     return socket.create_connection(("127.0.0.1", daemon.port), storage.DEADLINE)
 
 
+def exchange(port):
+    """A line without TLS, and its receipt."""
+    with socket.create_connection(("127.0.0.1", port), storage.DEADLINE) as sock:
+        sock.sendall(b"a line\n")
+        return sock.recv(200)
+
+
 def deadline(tap, scratch):
     """Silence, and a handshake a byte at a time."""
     daemon = start(scratch, tls='handshake_timeout = "500ms";', top='idle_timeout = "1h";')
@@ -140,6 +151,74 @@ def deadline(tap, scratch):
     answer, end = client.receive()
     tap.result(answer.startswith(b"OK ") and end == "orderly", "but not who has greeted")
     daemon.end(tap, "deadline")
+
+
+def steps_elsewhere(tap, scratch):
+    """The threads that do the handshakes stand still: others are served, whoever waits too long
+    is told so, and a stop waits for the step that is away."""
+    config = re.sub(r"tls = .*\n", "", peer.CONFIG) + """
+listeners = {{ main = {{ tls = {{ certificate = "{directory}/server.pem"; key = "{directory}/server.key";
+                              handshake_timeout = "1s"; }}; }};
+              plain = {{ framing = "line"; }}; }};"""
+    daemon = peer.Daemon(scratch, 'deliver = "s"; idle_timeout = "1h";' + peer.SPOOL, config)
+    ctx = peer.context("1.3")
+
+    def plain():
+        return [exchange(daemon.ports["plain"]) for _ in range(8)]
+    greeted = peer.Peer(daemon.port, ctx)
+    daemon.wait_log(" tls-open ", 1)
+    holds = daemon.descriptors()
+    greeter = task_named(daemon, "greeter-0")
+    try:
+        ptrace(PTRACE_SEIZE, greeter)
+    except OSError as error:
+        tap.number += 1
+        print("ok %d - steps elsewhere # SKIP %s" % (tap.number, error), flush=True)
+        daemon.end(tap, "steps elsewhere")
+        return
+
+    def hold():
+        ptrace(PTRACE_INTERRUPT, greeter)
+        os.waitpid(greeter, WALL)
+    hold()
+    waiting = [peer.Peer(daemon.port, ctx, handshake=False) for _ in range(20)]
+    for client in waiting[:10]:
+        try:
+            client.tls.do_handshake()
+        except ssl.SSLWantReadError:
+            client.send()
+    for client in waiting[5:10]:
+        client.socket.shutdown(socket.SHUT_WR)
+    tap.result(all(answer.startswith(b"OK ") for answer in plain()), "plain clients are served")
+    greeted.put(b"in time")
+    greeted.put_close()
+    greeted.send()
+    answer, end = greeted.receive()
+    tap.result(answer.startswith(b"OK ") and end == "orderly", "and who has greeted")
+    greeted.socket.close()
+    daemon.wait_log(r" connection-closed main#.*: reset", 20)
+    tap.result(True, "20 are given up when handshake_timeout is over")
+    ptrace(PTRACE_CONT, greeter)
+    tap.result(all(expect_reset(client.socket) for client in waiting), "and reset")
+    late = peer.Peer(daemon.port, ctx)
+    daemon.wait_log(" tls-open ", 2)
+    tap.result(daemon.descriptors() == holds, "a new one is greeted; descriptors %d, %d" % (
+        holds, daemon.descriptors()))
+    late.socket.close()
+    daemon.wait_log(r" connection-closed main#", 22)
+    hold()
+    last = peer.Peer(daemon.port, ctx, handshake=False)
+    try:
+        last.tls.do_handshake()
+    except ssl.SSLWantReadError:
+        last.send()
+    plain()
+    daemon.process.terminate()
+    daemon.wait_log(r" connection-closed main#", 23)
+    tap.result(daemon.process.poll() is None, "a stop waits for the step that is away")
+    ptrace(PTRACE_DETACH, greeter)
+    tap.result(expect_reset(last.socket), "whose client is reset")
+    daemon.end(tap, "steps elsewhere")
 
 
 def within_record(tap, scratch):
@@ -491,7 +570,7 @@ def idle_cost(tap, scratch):
         daemon.end(tap, "idle cost")
 
 
-TESTS = (foreign_clients, renegotiation, deadline, within_record, plain_text, write_only, echo,
+TESTS = (foreign_clients, renegotiation, deadline, steps_elsewhere, within_record, plain_text, write_only, echo,
          one_in_flight, outcomes, client_certificates, limits, versions, dropped, paused, idle_cost)
 
 
