@@ -33,7 +33,7 @@ greeter_run(void *arg)
 	struct inbox_item *item;
 
 	if (thread_stand_back() == -1)
-		log_event(LOG_LEVEL_DEBUG, "greeter", "TLS handshakes go before other work: %s",
+		log_event(LOG_LEVEL_DEBUG, "tls-greeter", "TLS handshakes do not stand back behind other work: %s",
 			  strerror(errno));
 
 	while ((item = take(arg)) != NULL)
