@@ -329,24 +329,6 @@ file_run(void *arg)
 	return NULL;
 }
 
-static int
-exit_code(int error)
-{
-	switch (error) {
-	case EACCES:
-	case EPERM:
-		return EX_NOPERM;
-	case EIO:
-		return EX_IOERR;
-	case ENOMEM:
-	case EMFILE:
-	case ENFILE:
-		return EX_OSERR;
-	default:
-		return EX_CANTCREAT;
-	}
-}
-
 /* Whoever was opened last says what goes for the file. */
 static void
 file_follow(struct file *file)
@@ -451,7 +433,7 @@ file_begin(struct sink *sink, struct file *file)
 		/* ENXIO: a FIFO whose reader may come yet. */
 		file_failed(config, file, config->path, errno);
 	} else {
-		code = exit_code(errno);
+		code = sink_exit_code(errno);
 		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s: %s", config->name,
 			  config->path, strerror(errno));
 		file_free(file);

@@ -75,6 +75,24 @@ sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), vo
 	return EX_OSERR;
 }
 
+int
+sink_exit_code(int error)
+{
+	switch (error) {
+	case EACCES:
+	case EPERM:
+		return EX_NOPERM;
+	case EIO:
+		return EX_IOERR;
+	case ENOMEM:
+	case EMFILE:
+	case ENFILE:
+		return EX_OSERR;
+	default:
+		return EX_CANTCREAT;
+	}
+}
+
 void
 sink_reopen(struct sink *sink)
 {

@@ -104,6 +104,9 @@ sink_deliver(struct sink *sink, struct delivery *first)
 /* Starts one of a sink's threads.  0, or an exit code, having logged why. */
 int sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), void *arg);
 
+/* The exit code for an errno of what a sink stores in. */
+int sink_exit_code(int error);
+
 /* The one answer to a delivery: counts its messages' outcomes for this sink and,
  * when it was the last sink's, sends the batch home.  The outcomes of this sink
  * are given here, one for all (`outcome`), or were settled before (then

@@ -326,24 +326,6 @@ spool_free(struct spool *spool)
 	memory_free(spool);
 }
 
-static int
-exit_code(int error)
-{
-	switch (error) {
-	case EACCES:
-	case EPERM:
-		return EX_NOPERM;
-	case EIO:
-		return EX_IOERR;
-	case ENOMEM:
-	case EMFILE:
-	case ENFILE:
-		return EX_OSERR;
-	default:
-		return EX_CANTCREAT;
-	}
-}
-
 /* The directories, and each writer's hold on them. */
 static int
 spool_prepare(struct sink *sink, struct spool *spool)
@@ -394,7 +376,7 @@ spool_open(struct sink *sink)
 		spool->writers[i] = (struct writer){.group = {.new = -1, .tmp = -1}};
 	sink->state = spool;
 	if (spool_prepare(sink, spool) == -1) {
-		code = exit_code(errno);
+		code = sink_exit_code(errno);
 		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s: %s", config->name,
 			  config->directory, strerror(errno));
 		spool_free(spool);
@@ -406,7 +388,7 @@ spool_open(struct sink *sink)
 		spool->writers[i].group.unnamed = unnamed;
 	/* A disk that is full or broken now may not be so later. */
 	if (spool_group_try(&spool->writers[0].group) == -1) {
-		code = exit_code(errno);
+		code = sink_exit_code(errno);
 		if (code == EX_NOPERM) {
 			log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s: %s", config->name,
 				  config->directory, strerror(errno));

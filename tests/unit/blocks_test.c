@@ -14,47 +14,6 @@
 #include "config_file.h"
 #include "unit.h"
 
-static struct config *
-load(const char *text)
-{
-	struct config_errors errors;
-	struct config *config = config_file_load(text, &errors);
-
-	if (config == NULL)
-		config_errors_print(&errors, stderr);
-	ck_assert_msg(config != NULL, "refused: %s", text);
-	ck_assert_uint_eq(errors.count, 0);
-	ck_assert_int_eq(errors.exit_code, 0);
-	return config;
-}
-
-static char *
-dump(const struct config *config)
-{
-	char *text;
-	size_t size;
-	FILE *to = open_memstream(&text, &size);
-
-	ck_assert_ptr_nonnull(to);
-	ck_assert_int_eq(config_dump(config, to), 0);
-	ck_assert_int_eq(fclose(to), 0);
-	return text;
-}
-
-/* What is dumped is read back to what is dumped the same way. */
-static void
-check_dump(const struct config *config)
-{
-	char *text = dump(config), *again;
-	struct config *other = load(text);
-
-	again = dump(other);
-	ck_assert_str_eq(text, again);
-	config_unref(other);
-	free(again);
-	free(text);
-}
-
 static struct net_address
 address(const char *text)
 {
@@ -85,7 +44,7 @@ check_blocks(const struct config_blocks *blocks, const char *within, const char 
 START_TEST(all_is_read)
 {
 	struct config *config =
-		load("listeners = { one = {\n"
+		config_file_read("listeners = { one = {\n"
 		     "  allow = [ \"192.0.2.0/24\", \"2001:db8::/32\" ]; deny = \"192.0.2.1\";\n"
 		     "  proxy_protocol = true; proxy_from = ( \"10.0.0.0/8\" );\n"
 		     "  rate_limit = { connection = \"1M\"; listener = 5000000000L; }; }; };");
@@ -98,7 +57,7 @@ START_TEST(all_is_read)
 	ck_assert(one->proxy_protocol);
 	ck_assert_uint_eq(one->rate_limit.connection, 1 << 20);
 	ck_assert_uint_eq(one->rate_limit.listener, UINT64_C(5000000000));
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 }
 END_TEST
@@ -108,7 +67,7 @@ END_TEST
 START_TEST(blocks_of_listeners)
 {
 	struct config *config =
-		load("allow = \"192.0.2.0/24\"; deny = \"192.0.2.1\"; proxy_from = \"10.0.0.1\";\n"
+		config_file_read("allow = \"192.0.2.0/24\"; deny = \"192.0.2.1\"; proxy_from = \"10.0.0.1\";\n"
 		     "rate_limit = { listener = 1; };\n"
 		     "listeners = { a = {}; b = { port = 1; deny = []; allow = \"::/0\";\n"
 		     "proxy_protocol = true; rate_limit = {}; };\n"
@@ -124,7 +83,7 @@ START_TEST(blocks_of_listeners)
 	check_blocks(&b->proxy_from, "10.0.0.1", "10.0.0.2");
 	ck_assert_uint_eq(b->rate_limit.listener, 0);
 	ck_assert_ptr_null(config->listeners[2].proxy_from.acl);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 }
 END_TEST

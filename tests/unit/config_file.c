@@ -67,3 +67,44 @@ config_file_load(const char *text, struct config_errors *errors)
 	config_files_close(&files);
 	return config;
 }
+
+struct config *
+config_file_read(const char *text)
+{
+	struct config_errors errors;
+	struct config *config = config_file_load(text, &errors);
+
+	if (config == NULL)
+		config_errors_print(&errors, stderr);
+	ck_assert_msg(config != NULL, "refused: %s", text);
+	ck_assert_uint_eq(errors.count, 0);
+	ck_assert_int_eq(errors.exit_code, 0);
+	return config;
+}
+
+char *
+config_file_dump(const struct config *config)
+{
+	char *text;
+	size_t size;
+	FILE *to = open_memstream(&text, &size);
+
+	ck_assert_ptr_nonnull(to);
+	ck_assert_int_eq(config_dump(config, to), 0);
+	ck_assert_int_eq(fclose(to), 0);
+	return text;
+}
+
+void
+config_file_check_dump(const struct config *config)
+{
+	char *text = config_file_dump(config), *again;
+	struct config *other = config_file_read(text);
+
+	again = config_file_dump(other);
+	ck_assert_str_eq(text, again);
+	ck_assert_int_eq(config->spill_directory_given, other->spill_directory_given);
+	config_unref(other);
+	free(again);
+	free(text);
+}

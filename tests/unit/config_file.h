@@ -26,4 +26,13 @@ void config_files_close(struct config_files *files);
 /* Loads a text as a file that is gone again afterwards. */
 struct config *config_file_load(const char *text, struct config_errors *errors);
 
+/* The same for a text without errors. */
+struct config *config_file_read(const char *text);
+
+/* What cisternd -T prints; the caller frees it. */
+char *config_file_dump(const struct config *config);
+
+/* That what it prints is read back to what is printed the same way. */
+void config_file_check_dump(const struct config *config);
+
 #endif

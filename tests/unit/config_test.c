@@ -18,51 +18,9 @@
 #include "message/format.h"
 #include "unit.h"
 
-static struct config *
-load(const char *text)
-{
-	struct config_errors errors;
-	struct config *config = config_file_load(text, &errors);
-
-	if (config == NULL)
-		config_errors_print(&errors, stderr);
-	ck_assert_msg(config != NULL, "refused: %s", text);
-	ck_assert_uint_eq(errors.count, 0);
-	ck_assert_int_eq(errors.exit_code, 0);
-	return config;
-}
-
-static char *
-dump(const struct config *config)
-{
-	char *text;
-	size_t size;
-	FILE *to = open_memstream(&text, &size);
-
-	ck_assert_ptr_nonnull(to);
-	ck_assert_int_eq(config_dump(config, to), 0);
-	ck_assert_int_eq(fclose(to), 0);
-	return text;
-}
-
-/* What is dumped is read back to what is dumped the same way. */
-static void
-check_dump(const struct config *config)
-{
-	char *text = dump(config), *again;
-	struct config *other = load(text);
-
-	again = dump(other);
-	ck_assert_str_eq(text, again);
-	ck_assert_int_eq(config->spill_directory_given, other->spill_directory_given);
-	config_unref(other);
-	free(again);
-	free(text);
-}
-
 START_TEST(empty_file_is_all_defaults)
 {
-	struct config *config = load("");
+	struct config *config = config_file_read("");
 	const struct config_listener *main = &config->listeners[0];
 
 	ck_assert_int_eq(config->workers, 0);
@@ -105,14 +63,14 @@ START_TEST(empty_file_is_all_defaults)
 	ck_assert_str_eq(config->sinks[0].name, "console");
 	ck_assert_int_eq(config->sinks[0].type, CONFIG_SINK_CONSOLE);
 	ck_assert_int_eq(config->sinks[0].format, FORMAT_TEXT);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 }
 END_TEST
 
 START_TEST(all_settings_are_read)
 {
-	struct config *config = load(
+	struct config *config = config_file_read(
 		"workers = 3; pid_file = \"/p\"; shutdown_timeout = 1.5; memory_limit = \"1G\";\n"
 		"spill_directory = \"/spill\";\n"
 		"log = { target = \"/log\"; level = \"debug\"; format = \"json\"; };\n"
@@ -176,7 +134,7 @@ START_TEST(all_settings_are_read)
 	ck_assert(config->sinks[1].sync);
 	ck_assert_str_eq(config->sinks[1].directory, "/s");
 	ck_assert_uint_eq(config->sinks[1].min_free, 0);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 }
 END_TEST
@@ -184,7 +142,7 @@ END_TEST
 START_TEST(top_level_is_the_default_of_listeners)
 {
 	struct config *config =
-		load("port = 4000; framing = \"delimiter\"; delimiter = \";\"; quiet_timeout = 2;\n"
+		config_file_read("port = 4000; framing = \"delimiter\"; delimiter = \";\"; quiet_timeout = 2;\n"
 		     "incomplete = \"console\";\n"
 		     "listeners = { a = {}; b = { port = 0; framing = \"eof\"; incomplete = \"\"; "
 		     "}; };");
@@ -200,14 +158,14 @@ START_TEST(top_level_is_the_default_of_listeners)
 	ck_assert_ptr_null(b->framing.delimiter);
 	ck_assert_uint_eq(b->quiet_timeout, 2000000);
 	ck_assert_ptr_null(b->incomplete);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 }
 END_TEST
 
 START_TEST(console_may_be_redefined)
 {
-	struct config *config = load("sinks = { console = { type = \"file\"; path = \"/c\"; }; };");
+	struct config *config = config_file_read("sinks = { console = { type = \"file\"; path = \"/c\"; }; };");
 
 	ck_assert_uint_eq(config->n_sinks, 1);
 	ck_assert_int_eq(config->sinks[0].type, CONFIG_SINK_FILE);
@@ -238,11 +196,11 @@ START_TEST(delimiter_bytes)
 
 	n = asprintf(&text, "framing = \"delimiter\"; delimiter = \"%s\";", delimiters[_i].text);
 	ck_assert_int_ne(n, -1);
-	config = load(text);
+	config = config_file_read(text);
 	ck_assert_uint_eq(config->listeners[0].framing.delimiter_len, delimiters[_i].len);
 	ck_assert_mem_eq(config->listeners[0].framing.delimiter, delimiters[_i].bytes,
 			 delimiters[_i].len);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 	free(text);
 }
@@ -275,11 +233,11 @@ START_TEST(dump_reads_back_whatever_it_holds)
 	fprintf(to, "; idle_timeout = \"%dus\"; max_message_size = %d;", rand() % 100000, rand());
 	ck_assert_int_eq(fclose(to), 0);
 
-	config = load(text);
+	config = config_file_read(text);
 	ck_assert_str_eq(config->pid_file, path);
 	ck_assert_uint_eq(config->listeners[0].framing.delimiter_len, len);
 	ck_assert_mem_eq(config->listeners[0].framing.delimiter, delimiter, len);
-	check_dump(config);
+	config_file_check_dump(config);
 	config_unref(config);
 	free(text);
 }
@@ -424,7 +382,7 @@ END_TEST
 
 START_TEST(references)
 {
-	struct config *config = load(""), *same = config_ref(config);
+	struct config *config = config_file_read(""), *same = config_ref(config);
 
 	ck_assert_ptr_eq(config, same);
 	config_unref(config);
@@ -536,7 +494,7 @@ START_TEST(examples_of_the_manual_work)
 		after = strstr(example, end);
 		ck_assert_ptr_nonnull(after);
 		*after = '\0';
-		config_unref(load(example));
+		config_unref(config_file_read(example));
 		example = after + 1;
 		count++;
 	}
@@ -549,8 +507,8 @@ END_TEST
 START_TEST(sample_runs_as_it_is)
 {
 	char *text = read_document("etc/cistern.conf");
-	struct config *config = load(text), *bare = load("");
-	char *one = dump(config), *other = dump(bare);
+	struct config *config = config_file_read(text), *bare = config_file_read("");
+	char *one = config_file_dump(config), *other = config_file_dump(bare);
 
 	ck_assert_str_eq(one, other);
 	config_unref(config);

@@ -394,31 +394,6 @@ run_script(const char *text, const char *first, const char *second)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-static size_t
-put_code(unsigned char *to, uint32_t code)
-{
-	if (code < 0x80) {
-		to[0] = (unsigned char)code;
-		return 1;
-	}
-	if (code < 0x800) {
-		to[0] = (unsigned char)(0xc0 | code >> 6);
-		to[1] = (unsigned char)(0x80 | (code & 63));
-		return 2;
-	}
-	if (code < 0x10000) {
-		to[0] = (unsigned char)(0xe0 | code >> 12);
-		to[1] = (unsigned char)(0x80 | (code >> 6 & 63));
-		to[2] = (unsigned char)(0x80 | (code & 63));
-		return 3;
-	}
-	to[0] = (unsigned char)(0xf0 | code >> 18);
-	to[1] = (unsigned char)(0x80 | (code >> 12 & 63));
-	to[2] = (unsigned char)(0x80 | (code >> 6 & 63));
-	to[3] = (unsigned char)(0x80 | (code & 63));
-	return 4;
-}
-
 /* Random bytes, random characters (surrogates among them now and then), plain
  * text with a few escapes, the characters at every boundary. */
 static size_t
@@ -439,7 +414,7 @@ make_data(unsigned char *to, size_t max, int kind)
 			do
 				code = (uint32_t)rand() % (rand() % 2 ? 0x3000 : 0x110000);
 			while (code >= 0xd800 && code < 0xe000);
-			len += put_code(to + len, code);
+			len += unit_utf8(code, to + len);
 			break;
 		case 2:
 			code = (uint32_t)rand();
@@ -447,7 +422,7 @@ make_data(unsigned char *to, size_t max, int kind)
 			break;
 		default:
 			/* The wrong ones come last, and seldom. */
-			len += put_code(to + len, edges[(size_t)rand() % (rand() % 40 ? 16 : 19)]);
+			len += unit_utf8(edges[(size_t)rand() % (rand() % 40 ? 16 : 19)], to + len);
 			break;
 		}
 	}

@@ -8,32 +8,6 @@
 #include "base/utf8.h"
 #include "unit.h"
 
-/* Encodes without asking whether one should: surrogates too. */
-static size_t
-encode(uint32_t code, unsigned char *to)
-{
-	if (code < 0x80) {
-		to[0] = (unsigned char)code;
-		return 1;
-	}
-	if (code < 0x800) {
-		to[0] = (unsigned char)(0xc0 | code >> 6);
-		to[1] = (unsigned char)(0x80 | (code & 63));
-		return 2;
-	}
-	if (code < 0x10000) {
-		to[0] = (unsigned char)(0xe0 | code >> 12);
-		to[1] = (unsigned char)(0x80 | (code >> 6 & 63));
-		to[2] = (unsigned char)(0x80 | (code & 63));
-		return 3;
-	}
-	to[0] = (unsigned char)(0xf0 | code >> 18);
-	to[1] = (unsigned char)(0x80 | (code >> 12 & 63));
-	to[2] = (unsigned char)(0x80 | (code >> 6 & 63));
-	to[3] = (unsigned char)(0x80 | (code & 63));
-	return 4;
-}
-
 static bool
 is_utf8(const void *bytes, size_t len)
 {
@@ -58,7 +32,7 @@ START_TEST(every_code)
 	unsigned char bytes[4];
 
 	for (uint32_t code = 0; code < 0x200000; code++) {
-		size_t len = encode(code, bytes);
+		size_t len = unit_utf8(code, bytes);
 		bool good = code <= 0x10ffff && !(code >= 0xd800 && code <= 0xdfff);
 
 		if (is_utf8(bytes, len) != good || (len > 1 && is_utf8(bytes, len - 1)))
