@@ -129,6 +129,7 @@ take_receipt(struct delivery *delivery)
 			 "reply = \"receipt\"?)", (int)delivery->line_len, delivery->line);
 		return;
 	}
+	delivery->result->spoken = true;
 	if (delivery->told == delivery->begun) {
 		/* A listener in trouble may speak to a client that has sent nothing. */
 		if (receipt.kind == RECEIPT_OK)

@@ -41,6 +41,7 @@ struct delivery_result {
 	int code;     /* exit status, unless all has gone well */
 	bool unknown; /* some of what is left may have been accepted all the same */
 	bool silent;  /* orderly, but without the receipts that were asked for */
+	bool spoken;  /* some receipt has come */
 	char why[DELIVERY_WHY_MAX];
 };
 

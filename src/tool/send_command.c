@@ -104,6 +104,7 @@ send_all(const struct send *send, struct outbox *outbox, struct progress *progre
 {
 	uint64_t delay = send->retry_delay, tried = 0, since = 0, before, now;
 	unsigned silent = 0;
+	bool spoken = false;
 	int empty;
 
 	while ((empty = outbox_is_empty(outbox)) == 0) {
@@ -112,6 +113,9 @@ send_all(const struct send *send, struct outbox *outbox, struct progress *progre
 
 		before = outbox->accepted + outbox->rejected;
 		delivery_run(&send->options, outbox, progress, &result);
+		/* Who has given a receipt gives them: it, or what stood behind it, is gone now. */
+		spoken = spoken || result.spoken;
+		result.silent = result.silent && !spoken;
 		if (outbox->accepted + outbox->rejected > before) {
 			delay = send->retry_delay;
 			tried = 0;

@@ -279,6 +279,28 @@ def check_protocol_errors_are_76(_, directory):
     return (done.code != 76 or server.connections != 2 or "reply" not in done.err) and repr(done)
 
 
+def check_silence_of_who_gives_receipts_is_75(_, directory):
+    """Behind a proxy that makes closes of resets all servers die, and come back."""
+    files = [write(directory, "d%d" % n, b"x" * n) for n in (1, 2)]
+
+    def behave(number, connection):
+        data = kit.read_all(connection)
+        if number == 1 or number > 5:
+            connection.sendall(OK % len(data))
+
+    server = kit.Server(behave)
+    done = send("-r", "--retry", "9", "--retry-delay", "1ms", server.at, *files)
+    server.close()
+    if (done.code, server.connections) != (0, 6):
+        return repr((done, server.connections))
+    server = kit.Server(lambda number, connection: kit.read_all(connection) and
+                        connection.sendall(b"RETRY unavailable\n" if number == 1 else b""))
+    done = send("-r", "--retry", "4", "--retry-delay", "1ms", server.at, data=b"x")
+    server.close()
+    return ((done.code, server.connections) != (75, 5) or "reply =" in done.err) and \
+        repr((done, server.connections))
+
+
 def check_an_early_answer_stops_the_rest(_, directory):
     """A rejection in the middle of a large message; and an OK there is a lie."""
     large = write(directory, "huge", b"x" * 30000000)
