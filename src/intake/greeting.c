@@ -1,7 +1,7 @@
 /*
  * greeting: see greeting.h.
  *
- * OpenSSL reads and writes the socket itself.  Its queue of errors is the thread's, so
+ * OpenSSL reads and writes the socket itself (behind a filter, tls_turn.h).  Its queue of errors is the thread's, so
  * what it has to say of a step is kept in the greeting before the next one.
  */
 #include "intake/greeting.h"
@@ -24,6 +24,7 @@
 #include "intake/intake.h"
 #include "intake/tls.h"
 #include "intake/tls_connection.h"
+#include "intake/tls_turn.h"
 #include "worker.h"
 
 #define NO_MEMORY (-1) /* none of OpenSSL's SSL_ERROR_ */
@@ -190,7 +191,7 @@ make_session(struct greeting *g)
 	struct connection *c = g->connection;
 
 	g->ssl = tls_session(c->listener->group->tls);
-	if (g->ssl != NULL && SSL_set_fd(g->ssl, c->fd) == 1)
+	if (g->ssl != NULL && tls_turn_set(g->ssl, c->fd))
 		return true;
 	ERR_clear_error();
 	g->wants = NO_MEMORY;

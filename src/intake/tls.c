@@ -22,9 +22,12 @@
 
 #include "base/log.h"
 #include "base/memory.h"
+#include "intake/tls_turn.h"
 
 /* Bytes of certificates that a client may send: what a handshake may hold. */
 #define CERTIFICATES_MOST 32768
+/* Authorities between a client's certificate and one of client_ca, as in Postfix. */
+#define AUTHORITIES_MOST 9
 
 /* More than OpenSSL takes until it has done its first handshake. */
 #define OPENSSL_MEMORY ((size_t)4 << 20)
@@ -217,6 +220,7 @@ set_rules(SSL_CTX *ctx, const struct config_tls *config, char error[TLS_ERROR_LE
 			      SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	SSL_CTX_set_max_cert_list(ctx, CERTIFICATES_MOST);
+	SSL_CTX_set_verify_depth(ctx, AUTHORITIES_MOST);
 	if (SSL_CTX_set_num_tickets(ctx, 0) != 1 ||
 	    SSL_CTX_set_min_proto_version(ctx, config->only_1_3 ? TLS1_3_VERSION : TLS1_2_VERSION) != 1)
 		return fail(error, "OpenSSL: %s", reason());
@@ -233,7 +237,7 @@ tls_context_new(const struct config_tls *config, char error[TLS_ERROR_LEN])
 	if (context != NULL && !memory_is_there(OPENSSL_MEMORY)) {
 		(void)fail(error, "out of memory");
 	} else if (context == NULL || OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL) != 1 ||
-	    (context->ctx = SSL_CTX_new(TLS_server_method())) == NULL) {
+	    !tls_turn_open() || (context->ctx = SSL_CTX_new(TLS_server_method())) == NULL) {
 		(void)fail(error, "OpenSSL cannot be used: %s", reason());
 	} else if (set_rules(context->ctx, config, error) &&
 		   load_certificate(context->ctx, config, error) &&

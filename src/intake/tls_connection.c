@@ -33,6 +33,9 @@
  * than a full record. */
 #define INPUT_MOST (16384 - 256)
 
+/* Looks for bytes behind records that hold none, until such a client is not waited for. */
+#define LOOKS_MOST 16
+
 static SSL *
 session(const struct connection *c)
 {
@@ -188,20 +191,26 @@ bool
 tls_connection_unread(struct connection *c)
 {
 	SSL *ssl = session(c);
+	int n, error, looks;
 	char byte;
-	int n;
 
 	if (tls_connection_has(c) || tls_connection_within(c))
 		return true;
 	/* At the end of the file OpenSSL would be of no more use, not even for our
 	 * close_notify: it only gets to see what is there. */
-	if (c->fin || c->broken || ioctl(c->fd, FIONREAD, &n) == -1 || n == 0)
-		return false;
-	n = SSL_peek(ssl, &byte, 1);
-	if (n <= 0 && SSL_get_error(ssl, n) == SSL_ERROR_ZERO_RETURN)
-		c->fin = true;
-	ERR_clear_error();
-	return n > 0 || tls_connection_within(c);
+	for (looks = 0; !c->fin && !c->broken && ioctl(c->fd, FIONREAD, &n) == 0 && n > 0; looks++) {
+		n = SSL_peek(ssl, &byte, 1);
+		error = SSL_get_error(ssl, n);
+		ERR_clear_error();
+		/* One that does not take what TLS has to say may have sent anything behind it. */
+		if (n > 0 || looks == LOOKS_MOST || error == SSL_ERROR_WANT_WRITE)
+			return true;
+		if (error == SSL_ERROR_ZERO_RETURN)
+			c->fin = true;
+		else if (error != SSL_ERROR_WANT_READ) /* what is no data, and maybe more behind it */
+			break;
+	}
+	return tls_connection_within(c);
 }
 
 enum tls_goodbye
