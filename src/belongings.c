@@ -17,6 +17,8 @@
 #include "identity.h"
 #include "logging.h"
 
+#define PID_FILE_TRIES 100 /* while others remove what was opened */
+
 /* Whether nobody but root decides where a path leads: then root may make something
  * there.  In any other place a link could lead it anywhere. */
 static bool
@@ -95,33 +97,64 @@ open_pid_file(const char *path, const struct identity *identity)
 	return fd;
 }
 
+/* Whether the path still leads to the file that is open: whoever held it before removes it
+ * at its end, and the lock on a file without a name keeps nobody out. */
+static bool
+is_named(const char *path, int fd)
+{
+	struct stat there, here;
+
+	if (lstat(path, &there) == -1)
+		return errno != ENOENT; /* who may not look may not remove either */
+	return fstat(fd, &here) == 0 && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
+}
+
+/* A file that is ours alone: the descriptor, or -1 and the exit code. */
+static int
+hold_pid_file(const char *path, const struct identity *identity, int *code)
+{
+	struct stat st;
+	int fd, tries;
+
+	for (tries = 0; tries < PID_FILE_TRIES; tries++) {
+		fd = open_pid_file(path, identity);
+		if (fd == -1) {
+			*code = pid_file_failed(path);
+			return -1;
+		}
+		/* A second name, or a device, is somebody's trap. */
+		if (fstat(fd, &st) == -1 || !S_ISREG(st.st_mode) || st.st_nlink > 1) {
+			close(fd);
+			errno = EPERM;
+			*code = pid_file_failed(path);
+			return -1;
+		}
+		if (flock(fd, LOCK_EX | LOCK_NB) == -1)
+			break;
+		if (is_named(path, fd))
+			return fd;
+		close(fd);
+	}
+	log_event(LOG_LEVEL_ERROR, "pid-file",
+		  "pid_file %s: locked: a cisternd with this file is running already", path);
+	if (tries < PID_FILE_TRIES)
+		close(fd);
+	*code = EX_CANTCREAT;
+	return -1;
+}
+
 int
 belongings_open_pid_file(const struct config *config, const struct identity *identity, int *fd)
 {
 	const char *path = config->pid_file;
-	struct stat st;
 	char text[24];
-	int len;
+	int len, code;
 
 	if (path == NULL)
 		return 0;
-	*fd = open_pid_file(path, identity);
+	*fd = hold_pid_file(path, identity, &code);
 	if (*fd == -1)
-		return pid_file_failed(path);
-	/* A second name, or a device, is somebody's trap. */
-	if (fstat(*fd, &st) == -1 || !S_ISREG(st.st_mode) || st.st_nlink > 1) {
-		close(*fd);
-		*fd = -1;
-		errno = EPERM;
-		return pid_file_failed(path);
-	}
-	if (flock(*fd, LOCK_EX | LOCK_NB) == -1) {
-		log_event(LOG_LEVEL_ERROR, "pid-file",
-			  "pid_file %s: locked: a cisternd with this file is running already", path);
-		close(*fd);
-		*fd = -1;
-		return EX_CANTCREAT;
-	}
+		return code;
 	len = snprintf(text, sizeof(text), "%ld\n", (long)getpid());
 	if (ftruncate(*fd, 0) == -1 || write(*fd, text, (size_t)len) != len) {
 		log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: %s", path, strerror(errno));
@@ -135,7 +168,9 @@ belongings_close_pid_file(const struct config *config, int fd)
 {
 	if (fd == -1)
 		return;
-	if (unlink(config->pid_file) == -1 && ftruncate(fd, 0) == -1)
+	/* Where somebody has removed it, it may be another cisternd's by now. */
+	if (is_named(config->pid_file, fd) && unlink(config->pid_file) == -1 &&
+	    ftruncate(fd, 0) == -1)
 		log_event(LOG_LEVEL_WARNING, "pid-file", "pid_file %s: cannot be emptied: %s",
 			  config->pid_file, strerror(errno));
 	close(fd);

@@ -11,6 +11,7 @@
 #include <libconfig.h>
 
 #include "base/log.h"
+#include "base/standard.h"
 #include "config/config.h"
 #include "daemon.h"
 #include "intake/tls.h"
@@ -92,6 +93,7 @@ main(int argc, char **argv)
 	struct config *config;
 	int option, code;
 
+	standard_hold();
 	while ((option = getopt_long(argc, argv, "c:tTdvVh", options, NULL)) != -1) {
 		switch (option) {
 		case 'c':

@@ -27,6 +27,7 @@
 #include "base/deadline.h"
 #include "base/inbox.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/memory.h"
 #include "config/config.h"
 #include "daemon.h"
@@ -206,14 +207,15 @@ daemon_on_patience(evutil_socket_t fd, short what, void *arg)
 static void
 reopen(struct daemon *d)
 {
+	bool logged = log_reopen() == 0;
 	struct sink *sink;
 
-	if (log_reopen() == -1)
+	if (!logged)
 		log_event(LOG_LEVEL_ERROR, "log-reopen", "cannot reopen the log: %s",
 			  strerror(errno));
 	for (sink = d->reign.sinks; sink != NULL; sink = sink->next)
 		sink_reopen(sink);
-	log_event(LOG_LEVEL_INFO, "reopened", "log and files are opened anew");
+	log_event(LOG_LEVEL_INFO, "reopened", "%sfiles are opened anew", logged ? "log and " : "");
 }
 
 static void
@@ -282,7 +284,7 @@ open_main_loop(struct daemon *d)
 {
 	sigset_t set;
 
-	d->base = event_base_new();
+	d->base = loop_new();
 	if (d->base == NULL || deadlines_reserve_timers(d->base) == -1 || inbox_open(&d->inbox, d->base) == -1)
 		return EX_OSERR;
 	d->patience = evtimer_new(d->base, daemon_on_patience, d);
@@ -346,6 +348,7 @@ start(struct daemon *d, bool background)
 	d->reload.silent = background && isatty(STDOUT_FILENO);
 
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN); /* a limit of a file's size refuses what does not fit, as a full disk does */
 	if (background && (code = background_check(d->config)) != 0)
 		return code;
 	service_open(&d->service);

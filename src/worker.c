@@ -8,6 +8,7 @@
 
 #include "base/deadline.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "base/memory.h"
 #include "base/thread.h"
 #include "worker.h"
@@ -44,10 +45,11 @@ worker_open(struct worker *worker, unsigned number, struct inbox *parent,
 	*worker = (struct worker){.number = number, .parent = parent};
 	worker->ended_item.run = ended;
 	worker->inbox.fd = -1;
-	worker->base = event_base_new();
-	if (worker->base == NULL || deadlines_reserve_timers(worker->base) == -1) {
-		if (worker->base != NULL)
-			event_base_free(worker->base);
+	worker->base = loop_new();
+	if (worker->base == NULL)
+		return -1;
+	if (deadlines_reserve_timers(worker->base) == -1) {
+		event_base_free(worker->base);
 		worker->base = NULL;
 		errno = ENOMEM;
 		return -1;

@@ -7,11 +7,19 @@
 #include "base/net.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+#ifndef SYS_fchmodat2
+#define SYS_fchmodat2 452
+#endif
 
 /* Decimal, no leading zeros; returns the end. */
 static char *
@@ -242,6 +250,25 @@ net_close_resets(int fd, bool on)
 	const struct linger linger = { .l_onoff = on, .l_linger = 0 };
 
 	return setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof linger);
+}
+
+int
+net_keep_urgent(int fd)
+{
+	const int on = 1;
+
+	return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on);
+}
+
+int
+net_let_all(const char *path)
+{
+	/* glibc takes /proc for that, where it is mounted; Linux 6.6 has a call. */
+	if (fchmodat(AT_FDCWD, path, 0666, AT_SYMLINK_NOFOLLOW) == 0)
+		return 0;
+	if (errno != EOPNOTSUPP)
+		return -1;
+	return (int)syscall(SYS_fchmodat2, AT_FDCWD, path, 0666, AT_SYMLINK_NOFOLLOW);
 }
 
 void

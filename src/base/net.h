@@ -48,6 +48,14 @@ void net_reset(int fd);
  * that was killed for a receipt.  -1: errno */
 int net_close_resets(int fd, bool on);
 
+/* Urgent bytes (MSG_OOB) are bytes of the stream like any other; else the kernel takes each
+ * out of it.  TCP connections have it from their listening socket.  -1: errno */
+int net_keep_urgent(int fd);
+
+/* Everybody may connect to the local socket of this path; not where a link would lead.
+ * -1: errno */
+int net_let_all(const char *path);
+
 /* Closes in order (FIN). */
 void net_close(int fd);
 

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,7 +13,10 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "config/scan.h"
+
+#define PATIENCE UINT64_C(10000000) /* microseconds for all of a pipe */
 
 void
 source_add_segment(struct reader *reader, const struct frame *frame)
@@ -53,11 +57,29 @@ add_file(struct reader *reader, struct frame *frame)
 	return true;
 }
 
+/* Whoever writes a pipe has PATIENCE for all of it: the daemon reads its file while it
+ * works.  0, or an errno. */
+static int
+wait_for_bytes(int fd, uint64_t until)
+{
+	struct pollfd poller = { .fd = fd, .events = POLLIN };
+	uint64_t now = clock_now();
+	int left = until == 0 ? -1 : now < until ? (int)((until - now) / 1000) + 1 : 0;
+	int n = poll(&poller, 1, left);
+
+	if (n == -1)
+		return errno == EINTR ? 0 : errno;
+	return n == 0 ? ETIMEDOUT : 0;
+}
+
 /* Reads all of a descriptor.  0, or an errno. */
 static int
-slurp(struct reader *reader, struct frame *frame, int fd)
+slurp(struct reader *reader, struct frame *frame, int fd, mode_t mode)
 {
+	/* Who types has all the time. */
+	uint64_t until = S_ISCHR(mode) ? 0 : clock_now() + PATIENCE;
 	size_t room = 0;
+	int error;
 
 	for (;;) {
 		ssize_t n;
@@ -74,12 +96,18 @@ slurp(struct reader *reader, struct frame *frame, int fd)
 		n = read(fd, frame->bytes + frame->len, room - 1 - frame->len);
 		if (n == -1 && errno == EINTR)
 			continue;
+		if (n == -1 && errno == EAGAIN) {
+			error = wait_for_bytes(fd, until);
+			if (error != 0)
+				return error;
+			continue;
+		}
 		if (n == -1)
 			return errno;
 		frame->len += (size_t)n;
 		frame->bytes[frame->len] = '\0';
 		if (n == 0)
-			return 0;
+			return S_ISFIFO(mode) && frame->len == 0 ? ENODATA : 0;
 		if (reader->size + frame->len > SOURCE_SIZE_MAX)
 			return EFBIG;
 	}
@@ -89,7 +117,7 @@ slurp(struct reader *reader, struct frame *frame, int fd)
 static int
 load(struct reader *reader, struct frame *frame)
 {
-	int fd = open(frame->path, O_RDONLY | O_CLOEXEC | O_NOCTTY), error = 0;
+	int fd = open(frame->path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK), error = 0;
 	struct stat st;
 
 	if (fd == -1)
@@ -99,7 +127,8 @@ load(struct reader *reader, struct frame *frame)
 	} else {
 		frame->device = st.st_dev;
 		frame->inode = st.st_ino;
-		error = S_ISDIR(st.st_mode) ? EISDIR : slurp(reader, frame, fd);
+		error = S_ISDIR(st.st_mode) ? EISDIR
+					    : slurp(reader, frame, fd, st.st_mode);
 	}
 	close(fd);
 	reader->size += frame->len;
@@ -117,6 +146,9 @@ advice(int error)
 		return "; the user that starts cisternd must be able to read it";
 	case EISDIR:
 		return "; expected a file";
+	case ENODATA:
+	case ETIMEDOUT:
+		return "; it is a pipe, and nobody writes to it";
 	case EFBIG:
 		return "; expected less than 16 MiB";
 	default:

@@ -63,6 +63,8 @@ connection_open(struct listener *l, int fd, const struct net_address *peer)
 		listener_refuse(l, REFUSAL_MEMORY, peer, "out of memory");
 		return;
 	}
+	if (peer->family == AF_UNIX)
+		(void)net_keep_urgent(fd); /* a local socket inherits nothing; an old kernel's has no such bytes */
 	*c = (struct connection){.listener = l, .fd = fd, .state = CONNECTION_GREETING};
 	c->origin.connection = atomic_fetch_add_explicit(&numbers, 1, memory_order_relaxed) + 1;
 	c->origin.listener = l->config->name;

@@ -1,7 +1,7 @@
 /*
  * greeting: see greeting.h.
  *
- * OpenSSL reads and writes the socket itself (behind a filter, tls_turn.h).  Its queue of errors is the thread's, so
+ * OpenSSL reads and writes the socket itself (tls_turn.h).  Its queue of errors is the thread's, so
  * what it has to say of a step is kept in the greeting before the next one.
  */
 #include "intake/greeting.h"

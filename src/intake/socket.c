@@ -212,6 +212,7 @@ bind_one(struct socket *s, bool first)
 		return -1;
 	/* Options that accepted sockets inherit on Linux save a call for each. */
 	if (set_option(fd, SOL_SOCKET, SO_REUSEADDR, 1) == -1 || net_close_resets(fd, true) == -1 ||
+	    net_keep_urgent(fd) == -1 ||
 	    set_option(fd, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
 	    (s->nodelay && set_option(fd, IPPROTO_TCP, TCP_NODELAY, 1) == -1) ||
 	    (s->address.ss_family == AF_INET6 && set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) == -1) ||
@@ -301,13 +302,12 @@ open_unix(struct sockets *all, struct socket_set *set, const struct config_liste
 		s->fds[i] = s->fds[0];
 	atomic_store(&s->holders, all->n_workers);
 	s->unlink_path = strdup(path);
-	if (s->unlink_path == NULL ||
-	    /* not where a link would lead */
-	    fchmodat(AT_FDCWD, path, 0666, AT_SYMLINK_NOFOLLOW) == -1 || lstat(path, &st) == -1)
+	if (s->unlink_path == NULL || lstat(path, &st) == -1)
 		return complain(listener, s->text, "prepare");
+	/* From here on what fails removes it. */
 	s->device = st.st_dev;
 	s->inode = st.st_ino;
-	return 0;
+	return net_let_all(path) == -1 ? complain(listener, s->text, "prepare") : 0;
 }
 
 static struct socket *
@@ -347,7 +347,7 @@ open_given(struct sockets *all, struct socket_set *set, const struct config_list
 		s->fds[i] = s->fds[0];
 	atomic_store(&s->holders, all->n_workers);
 	if (set_option(given, SOL_SOCKET, SO_KEEPALIVE, s->keepalive) == -1 ||
-	    net_close_resets(given, true) == -1 ||
+	    net_close_resets(given, true) == -1 || net_keep_urgent(given) == -1 ||
 	    (s->address.ss_family != AF_UNIX &&
 	     set_option(given, IPPROTO_TCP, TCP_NODELAY, s->nodelay) == -1))
 		return complain(listener, s->text, "set options of");

@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/fault.h"
 #include "base/log.h"
+#include "base/loop.h"
 #include "sinks/forward_work.h"
 
 #define TICK UINT64_C(1000000)
@@ -473,9 +474,11 @@ forward_free(struct forward *forward)
 static int
 prepare(struct forward *forward)
 {
-	forward->base = event_base_new();
+	forward->base = loop_new();
+	if (forward->base == NULL)
+		return -1;
 	forward->ready = calloc(FORWARD_NAMES, sizeof(struct forward_entry *));
-	if (forward->base == NULL || forward->ready == NULL ||
+	if (forward->ready == NULL ||
 	    forward_heap_open(&forward->front, FORWARD_KNOWN, forward_by_id) == -1 ||
 	    forward_heap_open(&forward->aside, FORWARD_KNOWN, forward_by_due) == -1 ||
 	    forward_table_open(&forward->known) == -1) {

@@ -1,0 +1,122 @@
+/*
+ * Tests of belongings: a pid file that others hold, remove and make anew meanwhile.
+ * flock(2) is this file's, so that something can happen right before it.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "belongings.h"
+#include "config/config.h"
+#include "identity.h"
+#include "unit.h"
+
+static char directory[256];
+static char path[sizeof directory + 8];
+static struct config config;
+static const struct identity identity;
+static int removals; /* of the file, each right before it is locked */
+
+int
+flock(int fd, int operation)
+{
+	if (removals > 0 && removals-- > 0)
+		ck_assert_int_eq(unlink(path), 0);
+	return (int)syscall(SYS_flock, fd, operation);
+}
+
+static void
+set_up(void)
+{
+	const char *parent = getenv("TMPDIR");
+
+	snprintf(directory, sizeof directory, "%s/cistern-belongings.XXXXXX", parent != NULL ? parent : "/tmp");
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof path, "%s/pid", directory);
+	config.pid_file = path;
+	removals = 0;
+}
+
+static void
+tear_down(void)
+{
+	unlink(path);
+	rmdir(directory);
+}
+
+/* The path leads to a file with this process's id. */
+static void
+expect_pid_file(void)
+{
+	char text[32] = "", expected[32];
+	int fd = open(path, O_RDONLY);
+
+	ck_assert_msg(fd != -1, "%s: %s", path, strerror(errno));
+	ck_assert_int_gt(read(fd, text, sizeof text - 1), 0);
+	snprintf(expected, sizeof expected, "%ld\n", (long)getpid());
+	ck_assert_str_eq(text, expected);
+	close(fd);
+}
+
+/* Who held it before removes it between our open and our lock. */
+START_TEST(removed_before_the_lock)
+{
+	int fd = -1;
+
+	removals = 3;
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), 0);
+	expect_pid_file();
+	belongings_close_pid_file(&config, fd);
+	ck_assert_int_eq(access(path, F_OK), -1);
+}
+END_TEST
+
+/* Somebody has removed it, and another daemon has made its own: that one stays. */
+START_TEST(another_ones_is_left)
+{
+	int first = -1, second = -1;
+
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &first), 0);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &second), 0);
+	belongings_close_pid_file(&config, first);
+	expect_pid_file();
+	belongings_close_pid_file(&config, second);
+	ck_assert_int_eq(access(path, F_OK), -1);
+}
+END_TEST
+
+START_TEST(held_by_another)
+{
+	int first = -1, second = -1;
+
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &first), 0);
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &second), EX_CANTCREAT);
+	ck_assert_int_eq(second, -1);
+	expect_pid_file();
+	belongings_close_pid_file(&config, first);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("belongings");
+	TCase *tc = tcase_create("pid file");
+
+	tcase_add_checked_fixture(tc, set_up, tear_down);
+	tcase_add_test(tc, removed_before_the_lock);
+	tcase_add_test(tc, another_ones_is_left);
+	tcase_add_test(tc, held_by_another);
+	suite_add_tcase(s, tc);
+	return unit_run(s);
+}
