@@ -27,13 +27,21 @@
 #include "intake/given.h"
 #include "intake/socket.h"
 
-static void
-socket_unlink(struct socket *s)
+/* Whether a local socket's path still leads to it, as far as we may look. */
+static bool
+is_there(const struct socket *s)
 {
 	struct stat st;
 
-	if (s->unlink_path != NULL && lstat(s->unlink_path, &st) == 0 &&
-	    st.st_dev == s->device && st.st_ino == s->inode)
+	if (s->unlink_path == NULL || lstat(s->unlink_path, &st) == -1)
+		return s->unlink_path != NULL && errno != ENOENT;
+	return st.st_dev == s->device && st.st_ino == s->inode;
+}
+
+static void
+socket_unlink(struct socket *s)
+{
+	if (is_there(s))
 		unlink(s->unlink_path);
 	free(s->unlink_path);
 	s->unlink_path = NULL;
@@ -182,7 +190,7 @@ find_unix(const struct sockets *all, const char *path)
 		if (!s->leaving && s->given == -1 && s->round != all->round &&
 		    s->address.ss_family == AF_UNIX &&
 		    strcmp(s->text + strlen("unix:"), path) == 0)
-			return s;
+			return is_there(s) ? s : NULL; /* where somebody removed it nobody can connect */
 	return NULL;
 }
 

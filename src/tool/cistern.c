@@ -1,6 +1,7 @@
 /*
  * cistern: the tool beside the daemon: sends files, handles spools, watches.
  */
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
@@ -65,6 +66,7 @@ main(int argc, char **argv)
 	const char *word = argc > 1 ? argv[1] : "";
 
 	standard_hold();
+	signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is an error like a full disk */
 	for (size_t i = 0; i < sizeof subcommands / sizeof subcommands[0]; i++)
 		if (strcmp(word, subcommands[i].name) == 0)
 			return subcommands[i].run(argc - 1, argv + 1);

@@ -271,10 +271,29 @@ def without_proc(tap, scratch):
         tap.result(daemon.stop() == 0, "an orderly stop")
 
 
+def local_socket_removed(tap, scratch):
+    """A local socket that somebody has removed is back after a reload, and no other's goes."""
+    local = os.path.join(scratch, "local")
+    settings = 'listeners = {{ main = {{ address = "unix:{0}/local"; }}; }};' + FILE
+    daemon = Odd(scratch, settings).ready()
+    first = connect(local)
+    first.sendall(b"half")
+    os.unlink(local)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log(" reloaded: ")
+    answer = tell(local, b"one\n") if os.path.exists(local) else "no such socket"
+    tap.result(answer.startswith("OK "), "it can be connected to again: %r" % answer)
+    first.sendall(b"\n")
+    tap.result(hear(first).startswith("OK "), "who was connected goes on")
+    time.sleep(0.6)  # the old socket is closed by then, and must not take the path along
+    tap.result(tell(local, b"two\n").startswith("OK "), "and it stays")
+    tap.result(daemon.stop() == 0 and not os.path.exists(local), "an orderly stop, nothing left")
+
+
 def main():
     tap = Tap()
     tests = (stdout_closed, stdin_closed_in_background, file_size_limit, urgent, pipe_for_a_file,
-             few_descriptors, reload_without_descriptors, without_proc)
+             few_descriptors, reload_without_descriptors, without_proc, local_socket_removed)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for test in tests:
         if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
