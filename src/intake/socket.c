@@ -53,7 +53,10 @@ complain(const struct config_listener *listener, const char *text, const char *w
 	int error = errno;
 	const char *hint = "";
 
-	if (error == EADDRINUSE)
+	if (error == EADDRINUSE && strncmp(text, "unix:", 5) == 0)
+		hint = "; another program listens there (`ss -lxp` shows which), or what lies there "
+		       "is no socket";
+	else if (error == EADDRINUSE)
 		hint = "; another program has it: `ss -ltnp` shows which";
 	else if (error == EACCES)
 		hint = "; a port below 1024 takes root, CAP_NET_BIND_SERVICE or a socket unit, a "
