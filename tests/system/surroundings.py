@@ -252,13 +252,19 @@ def reload_without_descriptors(tap, scratch):
 
 def without_proc(tap, scratch):
     """Local sockets are there for everybody, and spools work, where /proc is not."""
-    if os.getuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False,
-                                          stderr=subprocess.DEVNULL).returncode != 0:
-        tap.note("skipped: a mount namespace takes root")
+    hide = "mount -t tmpfs none /proc"
+    with open(program(), "rb") as file:
+        sanitized = re.search(rb"__[at]san_init", file.read()) is not None
+    if sanitized or os.getuid() != 0 or subprocess.run(
+            ["unshare", "-m", "/bin/sh", "-c", hide], check=False,
+            stderr=subprocess.DEVNULL).returncode != 0:
+        print("ok %d - without /proc # SKIP %s" % (tap.number + 1, "sanitizers need it" if sanitized
+              else "nothing can be mounted here"), flush=True)
+        tap.number += 1
         return
     daemon = Odd(scratch, 'listeners = {{ main = {{ address = "unix:{0}/local"; }}; }}; deliver = "s"; sinks = {{ s = {{ '
                  'type = "spool"; directory = "{0}/spool"; min_free = 0; }}; }};',
-                 before="mount -t tmpfs none /proc &&", wrapper=("unshare", "-m"))
+                 before=hide + " &&", wrapper=("unshare", "-m"))
     try:
         wait_for("a start", lambda: " ready: " in daemon.text() or daemon.process.poll() is not None)
         local = os.path.join(scratch, "local")
