@@ -155,8 +155,9 @@ class HAProxy:
         try:
             wait_for(state, lambda: all(
                 self.states().get(server, "").startswith(state) for server in servers))
-        except TimeoutError:
-            raise TimeoutError("%s of %s: %s" % (state, servers, self.states())) from None
+        except TimeoutError:  # with all that HAProxy has to say about them
+            raise TimeoutError("%s of %s: %s\n%s" % (state, servers, self.states(),
+                                                     self.ask("show stat"))) from None
 
     def pid(self):
         found = re.search(r"^Pid: (\d+)", self.ask("show info"), re.M)
