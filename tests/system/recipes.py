@@ -5,6 +5,7 @@ the clients that it is for.
 
 import contextlib
 import glob
+import importlib.util
 import os
 import re
 import shutil
@@ -18,6 +19,11 @@ from manager import Service, connect, finish, wait_for  # noqa: E402
 from storage import DEADLINE, Scratch, Tap, program, skip_all  # noqa: E402
 import cluster  # noqa: E402
 import peer  # noqa: E402
+
+# tests/kafka has a kit of the same name.
+nats = importlib.util.module_from_spec(importlib.util.spec_from_file_location("nats_cluster", os.path.join(
+    os.path.dirname(os.path.abspath(__file__)), "..", "nats", "cluster.py")))
+nats.__spec__.loader.exec_module(nats)
 
 README = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..", "README.md")
 HERE = """
@@ -132,8 +138,88 @@ def printer(tap, scratch, service):
     client.close()
 
 
-KNOWN = {"Shell scripts": shell, "The .NET tutorial's asynchronous client": tutorial, "HL7": hl7,
+LP = """#!/bin/sh
+test ! -e {0}/jam || exit 75
+cat >{0}/printed/tmp.$CISTERN_ID && mv {0}/printed/tmp.$CISTERN_ID {0}/printed/$CISTERN_ID
+"""
+
+
+def printed(tap, scratch, service):
+    """Whose printer is jammed at first."""
+    jobs = [b"%!PS\n" + os.urandom(1000 * n) for n in range(5)]
+    jam, ready = os.path.join(scratch, "jam"), os.path.join(scratch, "printed")
+    for job in jobs:
+        client = connect(service.address())
+        client.sendall(job)
+        client.shutdown(socket.SHUT_WR)
+        tap.result(client.recv(1) == b"", "jammed: accepted all the same")
+        client.close()
+    tap.result(sorted(spooled(scratch, 5)) == sorted(jobs) and os.listdir(ready) == [],
+               "all wait on disk")
+    os.unlink(jam)
+    wait_for("the printer", lambda: len(os.listdir(ready)) == 5 and not glob.glob(
+        os.path.join(scratch, "jobs", "new", "*")))
+    found = []
+    for name in os.listdir(ready):
+        with open(os.path.join(ready, name), "rb") as file:
+            found.append(file.read())
+    tap.result(sorted(found) == sorted(jobs), "and are printed when it works again, once each")
+
+
+def stream(tap, scratch, service, servers):
+    lines = [b"line %d of \xff bytes" % n for n in range(20)]
+    client = connect(service.address())
+    client.sendall(b"\n".join(lines) + b"\n")
+    receipts = finish(client).splitlines()
+    tap.result(len(receipts) == 20 and all(line.startswith("OK ") for line in receipts), "a receipt a line",
+               repr(receipts))
+    found = {headers["Nats-Msg-Id"]: (subject, data) for subject, headers, data in servers.messages("INTAKE")}
+    tap.result([found.get(receipt.split()[1]) for receipt in receipts] ==
+               [("intake.main", line) for line in lines] and len(found) == 20,
+               "each is in the stream under its id, and nothing else is", repr(found))
+
+
+KNOWN = {"The same, printed": printed, "Into NATS JetStream": stream, "Shell scripts": shell, "The .NET tutorial's asynchronous client": tutorial, "HL7": hl7,
          "Call records": calls, "Print jobs": printer}
+
+
+def missing(settings):
+    """Why a recipe cannot be tried here; else None."""
+    version = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True).stdout
+    if '"kafka"' in settings:
+        return cluster.mock_missing()
+    if '"nats"' in settings:
+        return nats.missing()
+    if "tls" in settings and ("without TLS" in version or shutil.which("openssl") is None):
+        return "TLS or openssl(1) is missing"
+    return None
+
+
+def surroundings(scratch, stack, settings):
+    """What a recipe takes for granted; the settings as they are here, and a broker."""
+    broker = ()
+    if "tls" in settings:
+        peer.certificate(scratch, "server", "/CN=localhost")
+    if '"kafka"' in settings:
+        broker = (stack.enter_context(cluster.Mock(scratch)),)
+        broker[0].topic("calls")
+        settings = settings.replace("192.0.2.9:9092", broker[0].brokers[0])
+    if '"nats"' in settings:
+        broker = (stack.enter_context(nats.Cluster(os.path.join(scratch, "nats"), 3)),)
+        broker[0].add_stream("INTAKE", ["intake.>"], 3)
+        for name, server in zip(("n1", "n2", "n3"), broker[0].servers):
+            settings = settings.replace("nats://" + name, "nats://127.0.0.1:%d" % server.port)
+    if "/usr/bin/lp" in settings:
+        path = os.path.join(scratch, "lp")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(LP.format(scratch))
+        os.chmod(path, 0o755)
+        os.mkdir(os.path.join(scratch, "printed"))
+        with open(os.path.join(scratch, "jam"), "wb"):
+            pass
+        settings = settings.replace('"/usr/bin/lp" ];', '"%s" ];%s' % (
+            path, "" if os.geteuid() else " run_as_root = true;"))
+    return settings, broker
 
 
 def main():
@@ -142,29 +228,17 @@ def main():
             skip_all("there is no %s" % default)
     tap = Tap()
     found = recipes()
-    tap.result(set(KNOWN) <= set(found), "all are in the README: %s" % ", ".join(found))
+    tap.result(set(KNOWN) == set(found), "each of the README is tried here: %s" % ", ".join(found))
     for title, settings in found.items():
         if title not in KNOWN:
-            tap.note("not tried here: " + title)
             continue
-        version = subprocess.run([program(), "-V"], capture_output=True, text=True, check=True).stdout
-        why = cluster.mock_missing() if '"kafka"' in settings else None
+        why = missing(settings)
         if why is not None:
             tap.number += 1
             print("ok %d - %s # SKIP %s" % (tap.number, title, why), flush=True)
             continue
-        if "tls" in settings and ("without TLS" in version or shutil.which("openssl") is None):
-            tap.number += 1
-            print("ok %d - %s # SKIP TLS or openssl(1) is missing" % (tap.number, title), flush=True)
-            continue
         with Scratch() as scratch, contextlib.ExitStack() as stack:
-            if "tls" in settings:
-                peer.certificate(scratch, "server", "/CN=localhost")
-            more = []
-            if '"kafka"' in settings:
-                more = [stack.enter_context(cluster.Mock(scratch))]
-                more[0].topic("calls")
-                settings = settings.replace("192.0.2.9:9092", more[0].brokers[0])
+            settings, more = surroundings(scratch, stack, settings)
             service = start(scratch, settings)
             try:
                 tap.note(title)
