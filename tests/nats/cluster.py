@@ -151,10 +151,11 @@ class Cluster:
         raise RuntimeError("no server runs")
 
     def request(self, subject, payload=None, patience=DEADLINE):
-        """An answer of the API that is no error of an election."""
+        """An answer of the API that is no error of an election; while there is no leader
+        nobody answers, and who has one by then is not told of it."""
         def look():
             try:
-                with self.client() as client:
+                with self.client(patience=2) as client:
                     answer = client.request(subject, payload or {})
             except (OSError, ValueError):
                 return None
@@ -189,20 +190,19 @@ class Cluster:
         def look():
             try:
                 with self.client() as client:
-                    copy = client.copy(name)[1]
-                    return [[(subject, headers, data) for _, _, subject, headers, data in copy]]
+                    return [[message for _, _, message in client.copy(name)[1]]]
             except (OSError, ValueError):
                 return None
         return wait_for("reading " + name, look)[0]
 
-    def copies(self, name, patience=DEADLINE):
+    def copies(self, name, patience=DEADLINE, keep=None):
         """What each server's copy of a stream holds: {server: see Client.copy}."""
         copies = {}
 
         def look():
             try:
                 with self.client() as client:
-                    server, copy = client.copy(name, copies)
+                    server, copy = client.copy(name, copies, keep)
             except (OSError, ValueError):
                 return False
             if copy is not None:
@@ -280,11 +280,12 @@ class Client:
                 return json.loads(answer)
             self.early.append(((found, headers, answer), self.reply))  # of a consumer that has just been made
 
-    def copy(self, stream, but=()):
+    def copy(self, stream, but=(), keep=None):
         """What one copy of a stream holds, up to its own end, which is not the other copies'
         where they have come to differ: (server, [(sequence, when it was taken in seconds since
-        1970, subject, {header: value}, bytes)]).  A consumer that is itself in one copy reads
-        that of its own server, and which that is, is chance; None: one of `but`."""
+        1970, message)]); message: (subject, {header: value}, bytes), or what `keep` makes of
+        these.  A consumer that is itself in one copy reads that of its own server, and which
+        that is, is chance; None: one of `but`."""
         info = self.request("$JS.API.STREAM.INFO." + stream, {})
         if "error" in info:
             raise ValueError(info["error"])
@@ -306,7 +307,7 @@ class Client:
             message, reply = self.early.pop(0) if early else (self.receive(), self.reply)
             # $JS.ACK.STREAM.CONSUMER.TIMES.SEQUENCE.NUMBER.NANOSECONDS.PENDING
             words = reply.split(b".")
-            found.append((int(words[5]), int(words[7]) / 1e9, *message))
+            found.append((int(words[5]), int(words[7]) / 1e9, keep(*message) if keep else message))
             pending = int(words[8])
             # Or the server would send until it takes us for slow, and hang up.
             if len(found) % AHEAD == 0:
@@ -330,7 +331,7 @@ class Daemon(Service):
     def __init__(self, directory, servers, sink='subject = "intake.{listener}";',
                  top='port = 0; deliver = "n";', more="", workers=2, text=None, **service):
         os.makedirs(directory, exist_ok=True)
-        self.directory = directory
+        self.directory, self.status = directory, None
         self.text = text or CISTERN % {"directory": directory, "servers": servers, "sink": sink,
                                "top": top, "more": more, "workers": workers}
         super().__init__(directory, self.text, **service)
@@ -355,8 +356,9 @@ class Daemon(Service):
 
     def readiness(self):
         """What /readyz says: (whether it is ready, the text)."""
-        port = int(re.search(r"status-listening.*?127\.0\.0\.1:(\d+)", self.log()).group(1))
-        with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
+        if self.status is None:  # a log may be long
+            self.status = int(re.search(r"status-listening.*?127\.0\.0\.1:(\d+)", self.log()).group(1))
+        with socket.create_connection(("127.0.0.1", self.status), DEADLINE) as connection:
             connection.sendall(b"GET /readyz HTTP/1.0\r\n\r\n")
             answer = read_all(connection)
         return answer.split()[1] == b"200", answer.partition(b"\r\n\r\n")[2].decode()

@@ -3,17 +3,18 @@
 nothing that stays up: servers are killed, cut off and started again, one at a time, and
 cisternd is killed and started again.  At the end the whole cluster stops for a while.
 
+Half of the clients send straight into the stream; the others into a spool which forwards to
+it: there nobody is refused while the cluster is gone, and what the spool has taken is in the
+stream when it is back.
+
 Every message that a client was told OK for is in each copy of the stream, once by its id, byte
 for byte; whatever else is there (an answer that was lost) was sent by a client, and is there
 once, too.  What the servers acknowledged and then lost is no failure of cisternd's, but only
 where they are convicted by their own words, message by message (taken_back); it is counted.
 
-Then the same with a spool in front of the sink, which forwards: nobody is refused while the
-cluster is gone, and what the spool has taken is in the stream when it is back.
-
-NATS_MESSAGES (3,000, and with less than 8,000 only three of the six things happen, with the
-spool one; make check-nats: 100,000), NATS_SEED (1); NATS_SPOOL=0 or 1: only without, or with
-the spool.
+NATS_MESSAGES (100,000; with less than 8,000 only three of the seven things happen,
+with the spool alone one), NATS_ROUNDS: how often they happen (1; make check-nats: 5), NATS_SEED (1);
+NATS_SPOOL=0 or 1: all straight, or all into the spool.
 """
 
 import datetime
@@ -30,57 +31,73 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Cluster, Daemon, DEADLINE, free_ports, require, storage, wait_for  # noqa: E402
 
-MESSAGES = int(os.environ.get("NATS_MESSAGES", "3000"))
+MESSAGES = int(os.environ.get("NATS_MESSAGES", "100000"))
 EVERYTHING = MESSAGES >= 8000
+ROUNDS = int(os.environ.get("NATS_ROUNDS", "1"))
 SEED = int(os.environ.get("NATS_SEED", "1"))
-SPOOLS = {"": (False, True), "0": (False,)}.get(os.environ.get("NATS_SPOOL", ""), (True,))
-CLIENTS = 16
-AHEAD = 32
+STRAIGHT, SPOOLED = "straight", "spooled"
+WAYS = {"0": (STRAIGHT,), "1": (SPOOLED,)}.get(os.environ.get("NATS_SPOOL", ""), (STRAIGHT, SPOOLED))
+CLIENTS = 48
+AHEAD = 64
+A_CONNECTION = 500  # messages
 PATIENCE = 10 * DEADLINE
+SIZES = (0, 10, 100, 100, 300, 300, 1000, 1000, 5000)
+LARGE = 100000
+BYTES = random.Random(SEED).randbytes(2 * LARGE)
 
 
 def payload(number):
     """Another one for each number; of any bytes, mostly small."""
-    chance = random.Random(SEED << 32 | number)
-    size = chance.choice((0, 10, 100, 100, 300, 300, 1000, 1000, 5000)) if number % 500 else 100000
-    return b"%d:" % number + chance.randbytes(size)
+    size = SIZES[number % 7919 % len(SIZES)] if number % 500 else LARGE
+    at = number * 7919 % LARGE
+    return b"%d:%b:%d" % (number, BYTES[at:at + size], number)
 
 
 class Work:
-    """The messages that nobody has been told OK for."""
+    """The messages of one way that nobody has been told OK for."""
 
-    def __init__(self):
+    def __init__(self, way, first, count):
+        self.way, self.first, self.count = way, first, count
         self.lock = threading.Lock()
-        self.todo = list(range(MESSAGES - 1, -1, -1))
+        self.todo = list(range(first + count - 1, first - 1, -1))
         self.accepted = {}  # id: number
         self.answers = {}
         self.allowed = 0  # so many may have been sent by now
         self.done = threading.Event()
 
-    def take(self):
+    def take(self, count):
         with self.lock:
-            if len(self.todo) <= MESSAGES - self.allowed:
-                return None
-            return self.todo.pop()
+            count = min(count, len(self.todo) - (self.count - self.allowed))
+            taken = self.todo[len(self.todo) - count:][::-1] if count > 0 else []
+            del self.todo[len(self.todo) - len(taken):]
+            return taken
 
     def give_back(self, numbers):
         with self.lock:
-            self.todo.extend(numbers)
+            self.todo.extend(reversed(numbers))
 
-    def answered(self, number, line):
-        words = line.split()
+    def answered(self, numbers, lines):
+        """Whether all were accepted."""
+        refused = []
         with self.lock:
-            self.answers[words[0] + " " + words[1] if words[0] != "OK" else "OK"] = \
-                self.answers.get(words[0] + " " + words[1] if words[0] != "OK" else "OK", 0) + 1
-            if words[0] != "OK":
-                self.todo.append(number)
-                return False
-            if words[1] in self.accepted:
-                raise RuntimeError("an id twice: " + line)
-            self.accepted[words[1]] = number
-            if len(self.accepted) == MESSAGES:
+            for number, line in zip(numbers, lines):
+                words = line.split()
+                kind = words[0] if words[0] == "OK" else words[0] + " " + words[1]
+                self.answers[kind] = self.answers.get(kind, 0) + 1
+                if kind != "OK":
+                    refused.append(number)
+                elif words[1] in self.accepted:
+                    raise RuntimeError("an id twice: " + line)
+                else:
+                    self.accepted[words[1]] = number
+            self.todo.extend(reversed(refused))
+            if len(self.accepted) == self.count:
                 self.done.set()
-            return True
+        return not refused
+
+    def refusals(self):
+        with self.lock:
+            return sum(count for kind, count in self.answers.items() if kind != "OK")
 
 
 class Client(threading.Thread):
@@ -104,35 +121,37 @@ class Client(threading.Thread):
             time.sleep(0.05)
 
     def connection(self, waiting):
+        numbers, left, rest = self.work.take(AHEAD), A_CONNECTION, b""
+        waiting.extend(numbers)
+        if not numbers:
+            return
         with socket.create_connection(("127.0.0.1", self.port), DEADLINE) as connection:
-            receipts = connection.makefile("rb")
-            for _ in range(500):  # then another connection
-                while len(waiting) < AHEAD:
-                    number = self.work.take()
-                    if number is None:
-                        break
-                    waiting.append(number)
-                    data = payload(number)
-                    connection.sendall(b"%d:%s," % (len(data), data))
+            while True:
+                left -= len(numbers)
+                connection.sendall(b"".join(b"%d:%b," % (len(data), data)
+                                            for data in map(payload, numbers)))
                 if not waiting:
                     return
-                line = receipts.readline()
-                if not line.endswith(b"\n"):
+                piece = connection.recv(65536)
+                if not piece:
                     raise OSError("the end")
-                good = self.work.answered(waiting[0], line.decode())
-                waiting.pop(0)
-                if not good:
-                    time.sleep(0.01)
+                *lines, rest = (rest + piece).split(b"\n")
+                told = waiting[:len(lines)]
+                del waiting[:len(lines)]
+                if not self.work.answered(told, [line.decode() for line in lines]):
+                    time.sleep(0.5)
+                numbers = []
+                if left > 0 and len(waiting) <= AHEAD // 2:
+                    numbers = self.work.take(min(left, AHEAD - len(waiting)))
+                    waiting.extend(numbers)
 
 
 class Chaos:
-    def __init__(self, cluster, daemon_of, work, spool):
-        self.spool = spool
-        self.cluster, self.daemon_of, self.work = cluster, daemon_of, work
+    def __init__(self, cluster, daemon_of, works):
+        self.cluster, self.daemon_of, self.works = cluster, daemon_of, works
         self.daemon = daemon_of()
         self.daemon.ready()
         self.done = []
-        self.quota = 0
         self.logs = ""
 
     def whole(self):
@@ -143,12 +162,27 @@ class Chaos:
             return len(replicas) == 2 and all(r["current"] and not r.get("offline") for r in replicas)
         wait_for("the cluster is whole", look, PATIENCE)
 
-    def progress(self, count):
-        """Some more messages have been accepted."""
-        target = min(self.work.allowed, len(self.work.accepted) + count)
-        wait_for("progress past %d of %d: %r\n%s" % (
-            len(self.work.accepted), MESSAGES, self.work.answers, self.daemon.log()[-2000:]),
-            lambda: len(self.work.accepted) >= target, PATIENCE)
+    def quota(self, work):
+        """Messages between two blows."""
+        return work.count * 9 // 10 // (ROUNDS * len(self.steps()))
+
+    def allow(self):
+        """The half of a quota: one before the blow, one when it has been dealt."""
+        for work in self.works:
+            work.allowed += self.quota(work) // 2
+
+    def progress(self, part, but=None):
+        """So much of a quota has been accepted more, or all that may be sent so far."""
+        works = [work for work in self.works if work.way != but]
+        targets = [min(work.allowed, len(work.accepted) + int(part * self.quota(work)))
+                   for work in works]
+        try:
+            wait_for("progress", lambda: all(len(work.accepted) >= target for work, target in
+                                             zip(works, targets)), PATIENCE)
+        except TimeoutError:
+            raise TimeoutError("no progress past %r of %r: %r\n%s" % (
+                [len(work.accepted) for work in works], targets,
+                [work.answers for work in works], self.daemon.log()[-2000:])) from None
 
     def leader(self):
         name = self.cluster.info("S")["cluster"]["leader"]
@@ -161,7 +195,8 @@ class Chaos:
     def kill_server(self, leads, number=signal.SIGKILL):
         server = self.server(leads)
         server.kill(number)
-        self.progress(self.quota // 2)
+        self.allow()
+        self.progress(1 / 2)
         server.start()
         server.wait()
         self.whole()
@@ -169,18 +204,37 @@ class Chaos:
     def freeze(self, leads):
         server = self.server(leads)
         server.freeze()
-        self.progress(self.quota // 2)
+        self.allow()
+        self.progress(1 / 2)
         server.thaw()
+        self.whole()
+
+    def part(self):
+        """The leader alone has no majority: it may say nothing, and the spool takes all."""
+        leader = self.leader()
+        others = [server for server in self.cluster.servers if server is not leader]
+        for server in others:
+            server.freeze()
+        before = {work.way: work.refusals() for work in self.works}
+        self.allow()
+        self.progress(1 / 2, but=STRAIGHT)
+        for work in self.works:
+            if work.way == STRAIGHT:
+                wait_for("refusals: %r" % work.answers, lambda work=work:
+                         work.refusals() > before[work.way], PATIENCE)
+        for server in others:
+            server.thaw()
         self.whole()
 
     def kill_daemon(self):
         self.daemon.process.kill()
         self.daemon.process.wait(DEADLINE)
+        self.allow()
         self.logs += self.daemon.log()
         self.daemon = self.daemon_of()
         self.daemon.ready()
 
-    def run(self):
+    def steps(self):
         steps = [
             ("a follower is killed", lambda: self.kill_server(False)),
             ("cisternd is killed", self.kill_daemon),
@@ -188,52 +242,63 @@ class Chaos:
             ("the leader is cut off", lambda: self.freeze(True)),
             ("cisternd is killed again", self.kill_daemon),
             ("the leader is stopped", lambda: self.kill_server(True, signal.SIGTERM)),
+            ("two of three are cut off", self.part),
         ]
-        if not EVERYTHING:
-            steps = steps[2:3] if self.spool else steps[1:4]
-        rounds = max(1, MESSAGES // 20000)
-        self.quota = MESSAGES * 9 // 10 // (rounds * len(steps))
-        for what, step in steps * rounds:
-            # Most of them are still to be sent when it happens.
-            self.work.allowed += self.quota
-            self.progress(self.quota // 8)
+        if EVERYTHING:
+            return steps
+        return steps[2:3] if WAYS == (SPOOLED,) else steps[1:4]
+
+    def run(self, tap):
+        for what, step in self.steps() * ROUNDS:
+            begun = time.monotonic()
+            self.allow()
+            self.progress(1 / 8)
             step()
-            self.progress(MESSAGES)  # all that may be sent so far
+            self.progress(1)
             self.done.append(what)
+            tap.note("%s: %.1f s" % (what, time.monotonic() - begun))
 
 
-def full_stop(tap, chaos, work):
+def full_stop(tap, chaos):
     """All servers at once, and clients go on."""
+    begun = time.monotonic()
     for server in chaos.cluster.servers:
         server.kill()
-    work.allowed = MESSAGES
-    if chaos.spool:
-        wait_for("all are accepted", work.done.is_set, PATIENCE)
-        new = os.path.join(chaos.daemon.directory, "spool", "new")
-        tap.result(len(os.listdir(new)) > 0, "without a cluster the spool takes all")
-    else:
-        before = work.answers.get("RETRY unavailable", 0)
-        wait_for("it says that it is not ready", lambda: not chaos.daemon.readiness()[0], PATIENCE)
-        tap.result(True, "without a cluster it says that it is not ready")
-        wait_for("refusals", lambda: work.answers.get("RETRY unavailable", 0) > before + 20,
-                 PATIENCE)
+    before = {work.way: work.allowed for work in chaos.works}
+    for work in chaos.works:
+        work.allowed = work.count
+    new = os.path.join(chaos.daemon.directory, "spool", "new")
+    for work in chaos.works:
+        if work.way == SPOOLED:
+            wait_for("all are accepted", work.done.is_set, PATIENCE)
+            count = len(os.listdir(new))
+            tap.result(count >= work.count - before[work.way] > 0,
+                       "without a cluster the spool takes all (%d wait in it)" % count)
+    for work in chaos.works:
+        if work.way == STRAIGHT:
+            refused = work.answers.get("RETRY unavailable", 0)
+            wait_for("it says that it is not ready", lambda: not chaos.daemon.readiness()[0], PATIENCE)
+            tap.result(True, "without a cluster it says that it is not ready")
+            wait_for("refusals", lambda: work.answers.get("RETRY unavailable", 0) > refused + 20,
+                     PATIENCE)
     for server in chaos.cluster.servers:
         server.start()
     for server in chaos.cluster.servers:
         server.wait()
-    wait_for("all are accepted: %r" % work.answers, work.done.is_set, PATIENCE)
-    if chaos.spool:
-        wait_for("the spool drains", lambda: not os.listdir(new), PATIENCE)
-    else:
-        wait_for("it is ready", lambda: chaos.daemon.readiness()[0], PATIENCE)
-    tap.result(True, "the cluster is back, and all %d are accepted" % MESSAGES)
+    for work in chaos.works:
+        wait_for("all are accepted: %r" % work.answers, work.done.is_set, PATIENCE)
+        if work.way == SPOOLED:
+            wait_for("the spool drains", lambda: not os.listdir(new), PATIENCE)
+    wait_for("it is ready", lambda: chaos.daemon.readiness()[0], PATIENCE)
+    tap.result(True, "the cluster is back, and all %d are accepted (%.1f s)" % (
+        MESSAGES, time.monotonic() - begun))
 
 
 def stored(log):
     """{id: [(when, sequence)]}: what the servers' answers said."""
     told = {}
     for when, name, sequence in re.findall(
-            r"^(\S+)Z debug nats-stored: sink n: (\S+) is message (\d+) of the stream", log, re.M):
+            r"^(\S+)Z debug nats-stored: sink [nm]: (\S+) is message (\d+) of the stream", log, re.M):
         when = datetime.datetime.fromisoformat(when + "+00:00").timestamp()
         told.setdefault(name, []).append((when, int(sequence)))
     return told
@@ -259,33 +324,42 @@ def taken_back(told, copies, lacking, name):
     return None
 
 
-def compare(tap, cluster, log, work):
+class Seen:
+    """A message in a copy, without its bytes."""
+
+    __slots__ = ("id", "number", "good")
+
+    def __init__(self, headers, data):
+        self.id = headers["Nats-Msg-Id"]
+        self.number = int(data.partition(b":")[0])
+        self.good = data == payload(self.number)
+
+
+def compare(tap, cluster, log, works):
+    accepted = {name: number for work in works for name, number in work.accepted.items()}
     told = stored(log)
-    silent = [name for name in work.accepted if name not in told]
+    silent = [name for name in accepted if name not in told]
     tap.result(not silent, "the log has the stream's word for each OK (%d not: %s)" % (
         len(silent), " ".join(silent[:5])))
-    found = cluster.copies("S", PATIENCE)
-    copies = {server: {sequence: (when, headers["Nats-Msg-Id"]) for sequence, when, _, headers, _ in copy}
+    found = cluster.copies("S", PATIENCE, lambda _, headers, data: Seen(headers, data))
+    copies = {server: {sequence: (when, seen.id) for sequence, when, seen in copy}
               for server, copy in found.items()}
     lost, excused, twice, wrong = [], [], 0, 0
     for server, copy in found.items():
         ids, extra = {}, 0
-        for _, _, _, headers, data in copy:
-            name = headers["Nats-Msg-Id"]
-            ids[name] = ids.get(name, 0) + 1
-            number = int(data.partition(b":")[0])
-            wrong += data != payload(number)
-            extra += name not in work.accepted
-            wrong += work.accepted.get(name, number) != number
+        for _, _, seen in copy:
+            ids[seen.id] = ids.get(seen.id, 0) + 1
+            extra += seen.id not in accepted
+            wrong += not seen.good or accepted.get(seen.id, seen.number) != seen.number
         twice += sum(n > 1 for n in ids.values())
         tap.note("%s: %d in its copy, %d of them whose answer was lost" % (server, len(copy), extra))
-        for name in work.accepted:
+        for name in accepted:
             if name not in ids:
                 why = taken_back(told, copies, server, name)
                 (lost if why is None else excused).append(why or "%s in %s, told %r" % (
                     name, server, told.get(name)))
     tap.result(not lost, "all that was acknowledged is in each copy (%d of %d missing: %s)" % (
-        len(lost), len(work.accepted), "; ".join(lost[:5])))
+        len(lost), len(accepted), "; ".join(lost[:5])))
     if excused:
         tap.note("%d that the servers acknowledged and then lost; so they say:" % len(excused))
         tap.note("\n".join(excused[:10]))
@@ -297,53 +371,64 @@ def compare(tap, cluster, log, work):
             len(differ), len(sequences), differ[0],
             {server: copy.get(differ[0]) for server, copy in copies.items()}))
     elsewhere = sum(not any(copy.get(n, (0, ""))[1] == name for _, n in told.get(name, ())
-                            for copy in copies.values()) for name in work.accepted)
+                            for copy in copies.values()) for name in accepted)
     if elsewhere:
         tap.note("%d are in no copy where their answer said" % elsewhere)
     tap.result(twice == 0, "each once (%d twice)" % twice)
     tap.result(wrong == 0, "byte for byte (%d wrong)" % wrong)
 
 
-def experiment(tap, spool):
-    tap.note("with a spool in front" if spool else "the sink alone")
-    with storage.Scratch() as scratch, Cluster(scratch + "/nats", 3) as cluster:
-        cluster.add_stream("S", ["intake.>"], 3, duplicate_window=600 * 10 ** 9)
-        port, = free_ports(1)
-        top = 'log = { level = "debug"; }; port = %d; deliver = "%s";' % (port, "s" if spool else "n")
-        more = 's = { type = "spool"; directory = "%s/d/spool"; forward = "n"; min_free = 0; ' \
-            'retry_max = "2s"; };' % scratch if spool else ""
-        sink = 'subject = "intake.{listener}"; timeout = %d;' % (5 if spool else 15 if EVERYTHING else 8)
-        work = Work()
+CONFIG = """log = { level = "debug"; }; deliver = "n"; listeners = { %s };"""
+KEPT = """
+s = { type = "spool"; directory = "%s/spool"; forward = "m"; min_free = 0; retry_max = "2s"; };
+m = { type = "nats"; servers = %s; stream = "S"; subject = "intake.{listener}"; timeout = 5; };
+"""
 
-        def start():
-            return Daemon(scratch + "/d", cluster.urls(), sink, top, more)
+
+def experiment(tap):
+    with storage.Scratch() as scratch, Cluster(scratch + "/nats", 3) as cluster:
         begun = time.monotonic()
-        chaos = Chaos(cluster, start, work, spool)
+        cluster.add_stream("S", ["intake.>"], 3, duplicate_window=600 * 10 ** 9)
+        directory = scratch + "/d"
+        listeners = {way: (port, "s" if way == SPOOLED else "n") for way, port in
+                     zip(WAYS, free_ports(len(WAYS)))}
+        top = CONFIG % " ".join('%s = { port = %d; deliver = "%s"; };' % (way, port, sink)
+                                for way, (port, sink) in listeners.items())
+        sink = 'subject = "intake.{listener}"; timeout = 8;'
+        more = KEPT % (directory, cluster.urls()) if SPOOLED in WAYS else ""
+        share = MESSAGES // len(WAYS)
+        works = [Work(way, n * share, share if n else MESSAGES - share * (len(WAYS) - 1))
+                 for n, way in enumerate(WAYS)]
+        chaos = Chaos(cluster, lambda: Daemon(directory, cluster.urls(), sink, top, more), works)
         with chaos.daemon:
-            clients = [Client(work, port) for _ in range(CLIENTS)]
+            clients = [Client(work, listeners[work.way][0]) for work in works
+                       for _ in range(CLIENTS // len(works))]
             for client in clients:
                 client.start()
             try:
-                chaos.run()
+                chaos.run(tap)
                 tap.result(True, "; ".join(chaos.done))
-                full_stop(tap, chaos, work)
+                full_stop(tap, chaos)
                 chaos.whole()
                 for client in clients:
                     client.join(DEADLINE)
                 problems = [client.problem for client in clients if client.problem]
-                tap.result(not problems, "clients: %r" % (problems or work.answers))
+                tap.result(not problems, "clients: %r" % (problems or
+                                                          {work.way: work.answers for work in works}))
                 code = chaos.daemon.stop()
                 log = chaos.daemon.log()
                 tap.result(code == 0 and " 0 in flight" in log, "an orderly stop: %s" %
                            re.findall("received .*", log))
-                compare(tap, cluster, chaos.logs + log, work)
+                reading = time.monotonic()
+                compare(tap, cluster, chaos.logs + log, works)
+                tap.note("read and compared in %.1f s" % (time.monotonic() - reading))
             except TimeoutError as error:
                 tap.result(False, str(error)[-4000:].replace("\n", "\n# "))
             finally:
-                work.done.set()
+                for work in works:
+                    work.done.set()
                 chaos.daemon.__exit__()
-        tap.note("%d messages in %.0f s; answers: %r" % (MESSAGES, time.monotonic() - begun,
-                                                         work.answers))
+        tap.note("%d messages in %.0f s" % (MESSAGES, time.monotonic() - begun))
         if tap.failed:
             tap.note((chaos.logs + chaos.daemon.log())[-6000:])
 
@@ -351,8 +436,7 @@ def experiment(tap, spool):
 def main():
     require()
     tap = storage.Tap()
-    for spool in SPOOLS:
-        experiment(tap, spool)
+    experiment(tap)
     return tap.end()
 
 
