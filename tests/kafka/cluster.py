@@ -80,9 +80,13 @@ class Record:
 class Mock:
     def __init__(self, scratch, brokers=3):
         self.scratch, self.files, self.readers = scratch, {}, 0
-        self.process = subprocess.Popen([mock_program(), str(brokers)], text=True,
+        self.process = subprocess.Popen(self.command(brokers), text=True,
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.brokers = self.process.stdout.readline().split()[1].split(",")
+
+    @staticmethod
+    def command(brokers):
+        return [mock_program(), str(brokers)]
 
     def __enter__(self):
         return self
@@ -100,8 +104,9 @@ class Mock:
         self.process.stdin.write(" ".join(map(str, words)) + "\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline().strip()
-        if answer != "ok":
+        if answer.split()[:1] != ["ok"]:
             raise RuntimeError("mock: %r: %r" % (words, answer))
+        return answer[3:]
 
     def topic(self, name, partitions=1):
         """Makes it, and from now on reads it."""
@@ -127,6 +132,14 @@ class Mock:
 
     def errors(self, *codes, api=PRODUCE):
         self.tell("errors", api, *codes)
+
+
+class Broker(Mock):
+    """The brokers of broker.py, which look at sequences and make trouble by themselves."""
+
+    @staticmethod
+    def command(brokers):
+        return [sys.executable, os.path.join(TOP, "broker.py")]
 
 
 class Kafka(Service):
