@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """machine: what the machine does to the daemon: descriptors gone, disks that are full,
-read-only or broken, a clock that is set, a worker that is stopped, a sink that is down.
+read-only or broken, a clock that is set, a worker that is stopped.  (What takes the messages and
+is away: outage.py.)
 
 Each time senders go on, the trouble comes and goes; meanwhile nothing is said to be
 accepted that is not, the log says so once an episode and /readyz or /healthz with it;
@@ -525,9 +526,6 @@ def stalled(tap, scratch):
         daemon.end()
 
 
-# What stands for a broker: its sink, how it goes down, how it comes back, and whether
-# /readyz knows (a program answers for one message at a time).  A kind of sink that has a
-# broker gets a line here.
 def command_down(scratch):
     with open(os.path.join(scratch, "down"), "w", encoding="ascii"):
         pass
@@ -535,9 +533,6 @@ def command_down(scratch):
 
 def command_up(scratch):
     os.unlink(os.path.join(scratch, "down"))
-
-
-BROKERS = [("c", command_down, command_up, False)]
 
 
 def in_taken(scratch, senders):
@@ -558,35 +553,6 @@ def in_taken(scratch, senders):
     return look
 
 
-def broker_down(tap, scratch):
-    """The one who takes the messages is away for long: senders are told so, memory stays,
-    nothing is kept that nobody takes; then it is back."""
-    for sink, down, up, told in BROKERS:
-        daemon = kit.Daemon(scratch, settings(scratch, sink))
-        senders = Senders(daemon.port(), largest=20000)
-        try:
-            senders.more("OK")
-            for _ in range(TIMES):
-                down(scratch)
-                senders.more("RETRY unavailable")
-                if told:
-                    readiness(tap, daemon, 503, "the sink %s is down" % sink)
-                before, holds = daemon.memory(), daemon.descriptors()
-                until = kit.now() + 4 * EPISODE
-                while kit.now() < until:
-                    time.sleep(0.1)
-                grown = daemon.memory() - before
-                tap.result(SANITIZED or grown < 17 * MIB, "%.0f s down: memory grew by %.1f MiB, "
-                           "descriptors %d, then %d" % (4 * EPISODE, grown / MIB, holds,
-                                                        daemon.descriptors()))
-                up(scratch)
-                senders.more("OK")
-                readiness(tap, daemon, 200, "the sink %s is back" % sink)
-            judge(tap, daemon, senders, in_taken(scratch, senders), "sink down, " + sink)
-        finally:
-            daemon.end()
-
-
 def unshared():
     """Whether we may mount what nobody else sees; in a namespace of our own from then on."""
     if os.environ.get("HOSTILE_UNSHARED") == "1":
@@ -603,7 +569,7 @@ def unshared():
 def main():
     kit.need()
     mounts = unshared()
-    tap = kit.run_all([descriptors, clock, stalled, broker_down])
+    tap = kit.run_all([descriptors, clock, stalled])
     disks = [full_disk, flapping, read_only, broken_disk]
     if mounts:
         return kit.run_all(disks, first=tap).end()
