@@ -21,6 +21,7 @@ const char *(*brokers_property)(const char *name, const char *value, char error[
 #define SETTING_BROKERS "expected it as the setting \"brokers\""
 #define SETTING_TIMEOUT "expected it as the setting \"timeout\""
 #define ACCEPTED_MEANS "a message counts as accepted when all replicas in sync have it, once"
+#define ONE_AT_A_TIME "with more than one librdkafka may report what no broker has"
 #define FOR_PROGRAMS "it is for programs, not for a file"
 
 /* What may not be set, and why. */
@@ -36,6 +37,8 @@ static const struct {
 	{ "enabled_events", FOR_PROGRAMS },
 	{ "internal.termination.signal", FOR_PROGRAMS },
 	{ "log.queue", FOR_PROGRAMS },
+	{ "max.in.flight", ONE_AT_A_TIME },
+	{ "max.in.flight.requests.per.connection", ONE_AT_A_TIME },
 	{ "message.send.max.retries", "how often is bounded by the setting \"timeout\"" },
 	{ "message.timeout.ms", SETTING_TIMEOUT },
 	{ "metadata.broker.list", SETTING_BROKERS },

@@ -1,8 +1,8 @@
 /*
  * kafka_conf: a sink's settings as librdkafka takes them, and its lines in our log.
  *
- * What the promises rest upon (idempotence, acks, the timeout) is set last and cannot be
- * set by properties (config/brokers.c).  The library says nothing on standard error.
+ * What the promises rest upon (idempotence, acks, one request at a time, the timeout) is set
+ * last and cannot be set by properties (config/brokers.c).  The library says nothing on standard error.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,7 +17,7 @@
 _Static_assert(KAFKA_ERROR_LEN == BROKERS_ERROR_LEN, "errors go from one to the other");
 
 /* Ours, which properties may change.  Nothing waits for a batch to fill up: one gathers
- * while those before it are on their way.  Without a time of its own, a message without a
+ * while the one before it is on its way.  Without a time of its own, a message without a
  * key would choose its partition alone, and batches would be small. */
 static const char *const defaults[][2] = {
 	{ "client.id", "cisternd" },
@@ -113,6 +113,10 @@ set_brokers(rd_kafka_conf_t *conf, const struct config_strings *brokers,
 	return good;
 }
 
+/* One request at a time to a broker: when the first of several has to be sent again, one behind it
+ * may be the first that a partition has of this producer, and is taken (Kafka does so since
+ * 2.5); librdkafka then reports the first as stored, too, which it is not.  Or it is refused,
+ * and librdkafka begins a new epoch, in which other partitions take again what they have. */
 rd_kafka_conf_t *
 kafka_conf_new(const struct config_sink *config, bool brokers, char error[KAFKA_ERROR_LEN])
 {
@@ -126,6 +130,7 @@ kafka_conf_new(const struct config_sink *config, bool brokers, char error[KAFKA_
 	snprintf(timeout, sizeof timeout, "%llu", (unsigned long long)(config->timeout / 1000));
 	good = good && set_properties(conf, &config->properties, error) &&
 	       set(conf, "enable.idempotence", "true", error) && set(conf, "acks", "all", error) &&
+	       set(conf, "max.in.flight.requests.per.connection", "1", error) &&
 	       set(conf, "message.timeout.ms", timeout, error) &&
 	       (!brokers || set_brokers(conf, &config->brokers, error));
 	if (good)

@@ -15,7 +15,7 @@ import cluster
 from cluster import Kafka, Mock, storage
 
 SIZES = (128, 1024)
-SAME = ["linger.ms=0", "sticky.partitioning.linger.ms=10"]
+SAME = ["linger.ms=0", "sticky.partitioning.linger.ms=10", "max.in.flight=1"]
 
 
 def through_cistern(scratch, mock, topic, messages, size):
@@ -52,6 +52,8 @@ def main():
                 "cisternd": lambda: through_cistern(scratch, mock, "bench", messages, size),
                 "librdkafka, 7 headers": lambda: alone(mock, "bench", messages, size - 1, 7, SAME),
                 "librdkafka, no headers": lambda: alone(mock, "bench", messages, size - 1, 0, SAME),
+                "librdkafka, 7 headers, max.in.flight=5": lambda: alone(
+                    mock, "bench", messages, size - 1, 7, SAME[:2]),
                 "librdkafka, 7 headers, linger.ms=5": lambda: alone(
                     mock, "bench", messages, size - 1, 7, ["linger.ms=5"]),
             }

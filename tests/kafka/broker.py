@@ -8,8 +8,7 @@ to try again while more of its requests are on their way.
 Says "brokers HOST:PORT,..." and then, for each line of standard input, "ok" or "failed":
 
     topic NAME PARTITIONS
-    consume NAME PARTITIONS FILE    all that comes into it is written there, as mock.c does, with
-                                    a header more: Sender=PRODUCER.EPOCH
+    consume NAME PARTITIONS FILE    all that comes into it is written there, as mock.c does
     trouble SHARE                   so many of 1,000 batches meet with trouble, by chance
     tell                            "ok" and what was done so far, in words
 
@@ -127,11 +126,11 @@ class Partition:
         count["batches"] += 1
         count["records"] += number
         if out is not None:
-            out.write("".join(self.lines(records, base, number, "%d.%d" % (producer, epoch))))
+            out.write("".join(self.lines(records, base, number)))
             out.flush()
         return 0, offset
 
-    def lines(self, records, base, number, sender):
+    def lines(self, records, base, number):
         reader = Reader(records)
         reader.at = BATCH.size
         for _ in range(number):
@@ -144,7 +143,6 @@ class Partition:
             for _ in range(reader.varint()):
                 name = reader.short_bytes().decode()
                 parts.append(name + "=" + hexadecimal(reader.short_bytes()))
-            parts.append("Sender=" + sender.encode().hex())
             yield "\t".join(parts) + "\n"
 
 

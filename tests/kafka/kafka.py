@@ -186,7 +186,7 @@ def test_outcomes(scratch, mock):
 def test_fatal(scratch, mock):
     """A producer that has given up is replaced, and what it had is answered."""
     topic = mock.topic("fatal", 4)
-    with Kafka(scratch, mock.brokers, topic, 'properties = [ "max.in.flight=1" ];') as daemon:
+    with Kafka(scratch, mock.brokers, topic) as daemon:
         works(daemon)
         mock.errors(cluster.OUT_OF_ORDER_SEQUENCE)
         asked = daemon.ask(*(b"%d" % n for n in range(500)))
@@ -420,7 +420,7 @@ def test_configuration(scratch, mock):
             ("a file that is not there",
              'properties = [ "security.protocol=ssl", "ssl.ca.location=/nowhere" ];', "ssl.ca.location"),
             ("properties that do not go together",
-             'properties = [ "max.in.flight=50" ];', "max.in.flight"),
+             'properties = [ "queuing.strategy=lifo" ];', "queuing.strategy"),
             ("an unknown property", 'properties = [ "linger=1" ];', '"linger"'),
             ("a property that is a setting", 'properties = [ "acks=1" ];', "replicas")):
         code, said = check(sink)

@@ -88,6 +88,8 @@ static const struct {
 	{ SINK(MUST "properties = [ \"linger.ms=5\", \"linger.ms=6\" ];"), "has \"linger.ms\" twice" },
 	{ SINK(MUST "properties = [ \"acks=1\" ];"), "cannot have \"acks\": a message counts as" },
 	{ SINK(MUST "properties = [ \"enable.idempotence=false\" ];"), "all replicas in sync have it" },
+	{ SINK(MUST "properties = [ \"max.in.flight=5\" ];"), "may report what no broker has" },
+	{ SINK(MUST "properties = [ \"max.in.flight.requests.per.connection=5\" ];"), "no broker has" },
 	{ SINK(MUST "properties = [ \"message.timeout.ms=5\" ];"), "the setting \"timeout\"" },
 	{ SINK(MUST "properties = [ \"bootstrap.servers=x\" ];"), "the setting \"brokers\"" },
 	{ SINK(MUST "properties = [ \"test.mock.num.brokers=3\" ];"), "messages would go nowhere" },
