@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/memory.h"
 #include "base/privileges.h"
@@ -309,6 +310,40 @@ check_paths(struct parse *parse, const config_setting_t *group)
 	}
 }
 
+/* The next part of a path that says something; its length, 0 at the end. */
+static size_t
+next_part(const char **path)
+{
+	size_t len;
+
+	do {
+		*path += strspn(*path, "/");
+		len = strcspn(*path, "/");
+		*path += len;
+	} while (len == 1 && (*path)[-1] == '.');
+	return len;
+}
+
+/* By name, as either may have to be made yet, and by what is there, as there are links. */
+static bool
+same_directory(const char *one, const char *other)
+{
+	const char *a = one, *b = other;
+	struct stat st, st_other;
+	size_t len;
+
+	if (stat(one, &st) == 0 && stat(other, &st_other) == 0)
+		return st.st_dev == st_other.st_dev && st.st_ino == st_other.st_ino;
+	if ((*a == '/') != (*b == '/'))
+		return false;
+	do {
+		len = next_part(&a);
+		if (next_part(&b) != len || memcmp(a - len, b - len, len) != 0)
+			return false;
+	} while (len > 0);
+	return true;
+}
+
 /* One that hands on from a directory would take what is another's. */
 static void
 check_directory(struct parse *parse, const config_setting_t *group, const struct config_sink *sink)
@@ -318,7 +353,7 @@ check_directory(struct parse *parse, const config_setting_t *group, const struct
 	for (size_t i = 0; i < parse->config->n_sinks; i++) {
 		other = &parse->config->sinks[i];
 		if (other == sink || other->directory == NULL || sink->directory == NULL ||
-		    strcmp(other->directory, sink->directory) != 0)
+		    !same_directory(other->directory, sink->directory))
 			continue;
 		parse_error(parse, parse_member(group, "forward"),
 			    "sink \"%s\" hands on what is in the directory of sink \"%s\" (%s:%d); "
