@@ -71,8 +71,14 @@ nats_claim_store(struct nats_claim *claim, const struct batch *batch, struct mes
 	spool_group_commit(group);
 	error = group->files[0].error;
 	spool_group_clear(group);
-	errno = error;
-	return error == 0 || error == EEXIST ? 0 : -1;
+	if (error == 0)
+		return 0;
+	/* An earlier try has stored it, and the end of that may have come before its sync. */
+	if (error == EEXIST && (!claim->spool->sync || fault_fsync(group->new) == 0))
+		return 1;
+	if (error != EEXIST)
+		errno = error;
+	return -1;
 }
 
 int

@@ -171,11 +171,15 @@ withdraw(struct nats *n, const struct nats_flight *flight, bool certain)
 			  : "left, as the stream may have it although it did not say so");
 }
 
-/* The thread's way to settle; the lock is held, and given up where there is a file. */
+/* The thread's way to settle; the lock is held, and given up where there is a file.  So many
+ * references to it are known not to be in the stream; where more went out, or an earlier
+ * try left the file, one may be there. */
 static void
-conclude(struct nats *n, struct nats_flight *flight, enum outcome outcome, bool certain,
+conclude(struct nats *n, struct nats_flight *flight, enum outcome outcome, unsigned denied,
 	 struct nats_work **done)
 {
+	bool certain = flight->references <= denied && !flight->found;
+
 	if (flight->claimed && outcome != OUTCOME_ACCEPTED) {
 		flight->busy = true;
 		pthread_mutex_unlock(&n->link->lock);
@@ -190,6 +194,8 @@ conclude(struct nats *n, struct nats_flight *flight, enum outcome outcome, bool 
 static bool
 store_claim(struct nats *n, struct nats_flight *flight)
 {
+	int stored;
+
 	if (flight->claimed)
 		return true;
 	if (!n->has_claim) {
@@ -202,7 +208,9 @@ store_claim(struct nats *n, struct nats_flight *flight)
 			return false;
 		}
 	}
-	flight->claimed = nats_claim_store(&n->claim, batch_of(flight), flight->message) == 0;
+	stored = nats_claim_store(&n->claim, batch_of(flight), flight->message);
+	flight->claimed = stored != -1;
+	flight->found = stored == 1;
 	return flight->claimed;
 }
 
@@ -254,6 +262,7 @@ launch(struct nats *n, struct nats_flight *flight, const char *reply, uint64_t l
 		made = nats_message_new(&n->draft, message, reply, status, &error);
 	if (made != NULL) {
 		flight->sent++;
+		flight->references += too_large;
 		*status = nats_link_publish(n->link, made);
 	}
 	nats_message_free(made);
@@ -289,7 +298,7 @@ nats_flight_publish(struct nats *n, struct nats_flight *flight, struct nats_work
 	flight->busy = false;
 	flight->due = clock_now() + (status == NATS_OK ? wait : AGAIN);
 	if (outcome != OUTCOME_ACCEPTED)
-		conclude(n, flight, outcome, true, done);
+		conclude(n, flight, outcome, 0, done);
 	else if (flight->answered)
 		n->next_look = 0;
 }
@@ -387,7 +396,7 @@ take_answer(struct nats *n, struct nats_flight *flight, uint64_t now, struct nat
 		pthread_mutex_lock(&n->link->lock);
 		flight->busy = false;
 	}
-	conclude(n, flight, answer.outcome, true, done);
+	conclude(n, flight, answer.outcome, 1, done);
 	return true;
 }
 
@@ -408,7 +417,7 @@ is_misfit(struct nats *n, struct nats_flight *flight, struct nats_work **done)
 	nats_flight_fail(n, why);
 	pthread_mutex_lock(&n->link->lock);
 	flight->busy = false;
-	conclude(n, flight, OUTCOME_UNAVAILABLE, true, done);
+	conclude(n, flight, OUTCOME_UNAVAILABLE, 1, done);
 	return true;
 }
 
@@ -426,8 +435,7 @@ expire(struct nats *n, struct nats_flight *flight, struct nats_work **done)
 		pthread_mutex_lock(&n->link->lock);
 		flight->busy = false;
 	}
-	conclude(n, flight, open && lasts ? OUTCOME_TIMEOUT : OUTCOME_UNAVAILABLE,
-		 flight->sent == 0, done);
+	conclude(n, flight, open && lasts ? OUTCOME_TIMEOUT : OUTCOME_UNAVAILABLE, 0, done);
 }
 
 static int
@@ -455,9 +463,9 @@ nats_flight_look(struct nats *n, uint64_t now, struct nats_work **done)
 		if (flight->work == NULL || (flight->answered && take_answer(n, flight, now, done)))
 			continue;
 		if (n->link->hurried)
-			conclude(n, flight, OUTCOME_SHUTDOWN, flight->sent == 0, done);
+			conclude(n, flight, OUTCOME_SHUTDOWN, 0, done);
 		else if (n->link->state == NATS_LINK_UNFIT)
-			conclude(n, flight, OUTCOME_UNAVAILABLE, flight->sent == 0, done);
+			conclude(n, flight, OUTCOME_UNAVAILABLE, 0, done);
 		else if (now >= nats_flight_deadline(n, batch_of(flight)))
 			expire(n, flight, done);
 		else if (flight->nobody != 0 && is_misfit(n, flight, done))

@@ -35,10 +35,12 @@ struct nats_flight {
 	uint64_t due;	 /* when it is to be sent, again or at last */
 	uint64_t nobody; /* when it was answered that nobody takes it; 0: it was not */
 	unsigned epoch;	 /* of the link, when it was sent last */
-	unsigned sent;	 /* how often it may have gone out */
+	unsigned sent;	 /* how often it may have gone out, ... */
+	unsigned references; /* ... and a reference in its place */
 	bool busy;	 /* the sink's thread is at it: answers wait */
 	bool answered;	 /* `answer` is there for the sink's thread to take */
-	bool claimed;	 /* its bytes are in the spool */
+	bool claimed;	 /* its bytes are in the spool, ... */
+	bool found;	 /* ... and were before */
 	bool too_large;	 /* the stream said so: its bytes are to go there */
 	struct nats_answer answer;
 };
