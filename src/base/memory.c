@@ -127,6 +127,12 @@ memory_is_there(size_t size)
 	return there;
 }
 
+void
+memory_give_back(void)
+{
+	malloc_trim(0);
+}
+
 size_t
 memory_size(void *memory)
 {

@@ -29,6 +29,9 @@ void memory_free(void *memory);
  * at what malloc(3) returns. */
 bool memory_is_there(size_t size);
 
+/* To the system, what is free: after much of it was freed, and seldom, as it takes a while. */
+void memory_give_back(void);
+
 /* A reserve of this thread's for libevent, which does not survive that an allocation fails
  * where it makes a bufferevent for TLS or accepts a connection for evhttp (2.1.12: it
  * frees what it has not made yet, or goes on without a callback).  Whoever is about to

@@ -53,7 +53,8 @@ say_waits(struct forward *forward, uint64_t now)
 		return;
 	forward->lock_said = true;
 	log_event(LOG_LEVEL_NOTICE, "forward-waits",
-		  "sink %s: %s: another process hands on from there; this one waits until it ends",
+		  "sink %s: %s: another process hands on from there, or the configuration before has "
+		  "something with its sink still; this waits until that has ended",
 		  forward->config->name, forward->config->directory);
 }
 
@@ -87,6 +88,15 @@ take_charge(struct forward *forward, uint64_t now)
 
 /* --------------------------------------------------------------- next, and on */
 
+/* Whether there is room for all that may come back, beside what cannot be read: that is
+ * no reason not to hand on others. */
+static bool
+has_room_aside(const struct forward *forward)
+{
+	return forward->aside.count + forward->front.count + forward->in_flight <
+	       FORWARD_ASIDE + forward->n_broken;
+}
+
 /* What is to be handed on next, but for the fresh ones. */
 static struct forward_entry *
 take_old(struct forward *forward)
@@ -97,9 +107,7 @@ take_old(struct forward *forward)
 		ready = forward->ready[forward->ready_at];
 	if (front != NULL && (ready == NULL || forward_by_id(front, ready)))
 		return forward_heap_take(&forward->front);
-	/* New ones only while there is room for all that may come back. */
-	if (ready == NULL ||
-	    forward->aside.count + forward->front.count + forward->in_flight >= FORWARD_ASIDE)
+	if (ready == NULL || !has_room_aside(forward))
 		return NULL;
 	forward->ready_at++;
 	forward_table_put(&forward->known, ready);
@@ -111,8 +119,7 @@ take_fresh(struct forward *forward)
 {
 	struct forward_entry *entry = forward->fresh;
 
-	if (entry == NULL ||
-	    forward->aside.count + forward->front.count + forward->in_flight >= FORWARD_ASIDE)
+	if (entry == NULL || !has_room_aside(forward))
 		return NULL;
 	forward->fresh = entry->next;
 	if (forward->fresh == NULL)
@@ -179,19 +186,6 @@ send_outgoing(struct forward *forward)
 	sink_deliver(target, first);
 }
 
-static void
-say_broken(struct forward *forward, const struct forward_entry *entry, int error)
-{
-	if (forward->read_said)
-		return;
-	forward->read_said = true;
-	log_event_with(LOG_LEVEL_ERROR, "forward-unreadable",
-		       LOG_FIELDS(LOG_TEXT("file", entry->name), LOG_TEXT("reason", strerror(error))),
-		       "sink %s: %s/new/%s: %s; it is tried again, and others go on",
-		       forward->config->name, forward->config->directory, entry->name,
-		       strerror(error));
-}
-
 /* False: it is better to stop here. */
 static bool
 hand_on(struct forward *forward, struct forward_entry *entry)
@@ -209,8 +203,10 @@ hand_on(struct forward *forward, struct forward_entry *entry)
 	}
 	switch (forward_load(forward, entry)) {
 	case FORWARD_LOADED:
+		forward_set_broken(forward, entry, false);
 		forward->pause = 0;
 		forward->read_said &= forward->aside.count > 0;
+		forward->many_said &= forward->n_broken == FORWARD_BROKEN_MOST;
 		put_outgoing(forward, entry);
 		return true;
 	case FORWARD_FOREIGN:
@@ -218,9 +214,7 @@ hand_on(struct forward *forward, struct forward_entry *entry)
 		forward_forget(forward, entry);
 		return true;
 	case FORWARD_BROKEN:
-		say_broken(forward, entry, errno);
-		forward_put_aside(forward, entry);
-		return true;
+		return forward_pass_over(forward, entry, errno);
 	default:
 		forward_heap_put(&forward->front, entry);
 		forward_pause(forward, "reading", errno);
@@ -283,7 +277,8 @@ tick(struct forward *forward, uint64_t now)
 static void
 take_up_due(struct forward *forward, uint64_t now)
 {
-	while (forward->aside.count > 0 && forward_heap_top(&forward->aside)->due <= now) {
+	while (forward->aside.count > 0 && forward_heap_top(&forward->aside)->due <= now &&
+	       forward->front.count < FORWARD_ASIDE) {
 		struct forward_entry *entry = forward_heap_take(&forward->aside);
 
 		if (entry->step == FORWARD_SEND)
@@ -313,7 +308,8 @@ arm(struct forward *forward)
 		forward_arm(forward, now + SOON);
 }
 
-/* Nothing is with the target any more, and nothing will be. */
+/* Nothing is with the target any more, and nothing will be.  The spool may be there for
+ * long: as long as a connection that began with it. */
 static void
 depart(struct forward *forward)
 {
@@ -322,6 +318,8 @@ depart(struct forward *forward)
 	if (forward->in_flight > 0 || forward->left)
 		return;
 	forward->left = true;
+	forward_forget_all(forward);
+	memory_give_back();
 	forward_directories_close(forward); /* and with it the lock */
 	forward_say_sum(forward, clock_now(), true);
 	pthread_mutex_lock(&forward->inlet.lock);
@@ -447,15 +445,13 @@ static void
 forward_free(struct forward *forward)
 {
 	struct forward_entry *entry;
-	size_t i;
 
 	forward_inlet_clear(&forward->inlet);
 	while ((entry = forward->fresh) != NULL) {
 		forward->fresh = entry->next;
 		forward_entry_free(entry);
 	}
-	for (i = forward->ready_at; i < forward->n_ready; i++)
-		forward_entry_free(forward->ready[i]);
+	forward_forget_all(forward);
 	free(forward->ready);
 	forward_heap_close(&forward->front);
 	forward_heap_close(&forward->aside);
@@ -479,8 +475,8 @@ prepare(struct forward *forward)
 		return -1;
 	forward->ready = calloc(FORWARD_NAMES, sizeof(struct forward_entry *));
 	if (forward->ready == NULL ||
-	    forward_heap_open(&forward->front, FORWARD_KNOWN, forward_by_id) == -1 ||
-	    forward_heap_open(&forward->aside, FORWARD_KNOWN, forward_by_due) == -1 ||
+	    forward_heap_open(&forward->front, FORWARD_KNOWN + FORWARD_ASIDE, forward_by_id) == -1 ||
+	    forward_heap_open(&forward->aside, FORWARD_KNOWN + FORWARD_BROKEN_MOST, forward_by_due) == -1 ||
 	    forward_table_open(&forward->known) == -1) {
 		errno = ENOMEM;
 		return -1;

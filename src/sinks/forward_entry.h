@@ -37,6 +37,9 @@ struct forward_entry {
 	bool tried; /* handed on before */
 	bool probe; /* handed on to see whether the target works again */
 	bool known; /* in the table */
+	bool broken; /* it could not be read */
+	bool early;  /* failed while the target was in trouble: next when that is over, ... */
+	bool blamed; /* ... which it was once, and failed again: it waits by itself now */
 	char name[];
 };
 

@@ -188,10 +188,16 @@ enum forward_loaded
 forward_load(struct forward *forward, struct forward_entry *entry)
 {
 	enum forward_loaded loaded;
+	struct stat st;
 	int fd, error;
 
-	if (entry->batch != NULL)
+	/* It may have waited here while somebody put it aside, or removed it. */
+	if (entry->batch != NULL) {
+		if (fstatat(forward->new, entry->name, &st, AT_SYMLINK_NOFOLLOW) == -1 &&
+		    errno == ENOENT)
+			return FORWARD_GONE;
 		return FORWARD_LOADED;
+	}
 	/* No link, and no waiting for whoever writes to a FIFO. */
 	fd = fault_openat(forward->new, entry->name,
 			  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC, 0);

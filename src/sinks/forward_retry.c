@@ -5,8 +5,10 @@
  * that it is in trouble, or when FAILURES_IN_A_ROW messages have failed with none in
  * between that got through: then nothing is handed on but one message now and then, to
  * see, and all that came back waits in front.  Otherwise it is the message's: that one
- * waits aside, and others go on.  What is tried to see and fails on its own account is
- * put aside, too, so the next one is another.
+ * waits aside, and others go on.  What is tried to see and fails is put aside, too, so
+ * the next one is another: a message may be what brings the target into trouble.  When
+ * the trouble is over, what was put aside by it alone is next; one that fails again waits
+ * by its own delay.
  *
  * Delays grow from retry_min to retry_max, and are spread by a quarter in each direction,
  * so that many spools do not come back to one broker in step.
@@ -54,6 +56,29 @@ forward_put_aside(struct forward *forward, struct forward_entry *entry)
 	forward_heap_put(&forward->aside, entry);
 }
 
+bool
+forward_pass_over(struct forward *forward, struct forward_entry *entry, int error)
+{
+	if (!entry->broken && forward->n_broken == FORWARD_BROKEN_MOST) {
+		forward_heap_put(&forward->front, entry);
+		forward->read_said = forward->many_said;
+		forward->many_said = true;
+		forward_pause(forward, "too many files that cannot be read", error);
+		return false;
+	}
+	if (!forward->read_said)
+		log_event_with(LOG_LEVEL_ERROR, "forward-unreadable",
+			       LOG_FIELDS(LOG_TEXT("file", entry->name),
+					  LOG_TEXT("reason", strerror(error))),
+			       "sink %s: %s/new/%s: %s; it is tried again, and others go on",
+			       forward->config->name, forward->config->directory, entry->name,
+			       strerror(error));
+	forward->read_said = true;
+	forward_set_broken(forward, entry, true);
+	forward_put_aside(forward, entry);
+	return true;
+}
+
 static void
 say_failing(struct forward *forward, const char *why)
 {
@@ -97,19 +122,46 @@ forward_failed(struct forward *forward, struct forward_entry *entry, enum outcom
 
 	trouble->failures++;
 	if (entry->probe) {
-		trouble->trying = false;
+		trouble->trying = trouble->woken = false;
 		trouble->attempts++;
 		trouble->unready = unready;
 		trouble->due = clock_now() + delay(forward, trouble->attempts, entry->id.low);
 	}
-	if (forward->leaving || all)
+	if (forward->leaving) {
 		forward_heap_put(&forward->front, entry);
-	else
-		forward_put_aside(forward, entry);
-	if (forward->leaving)
 		return;
+	}
+	/* That the target is in trouble may be this one's doing, as when it is too large for
+	 * what is left of a disk: what was tried to see steps aside, for another. */
+	if (all && !entry->probe && !entry->blamed) {
+		forward_heap_put(&forward->front, entry);
+	} else {
+		entry->early = all && !entry->blamed;
+		forward_put_aside(forward, entry);
+	}
 	if (all || ++trouble->row >= FAILURES_IN_A_ROW)
 		begin(forward, outcome_name(outcome));
+}
+
+/* What failed only because all did need not wait any longer; this once. */
+static void
+take_up_early(struct forward *forward)
+{
+	struct forward_heap *aside = &forward->aside;
+	size_t count = aside->count, i;
+	uint64_t now = clock_now();
+
+	aside->count = 0;
+	for (i = 0; i < count; i++) {
+		struct forward_entry *entry = aside->items[i];
+
+		if (entry->early) {
+			entry->early = false;
+			entry->blamed = true;
+			entry->due = now;
+		}
+		forward_heap_put(aside, entry); /* at i at the most */
+	}
 }
 
 void
@@ -130,6 +182,7 @@ forward_answered(struct forward *forward, const struct forward_entry *entry)
 		       (unsigned long long)((clock_now() - trouble->since) / 1000000),
 		       (unsigned long long)forward->waiting);
 	*trouble = (struct forward_trouble){0};
+	take_up_early(forward);
 }
 
 bool
@@ -142,6 +195,7 @@ forward_may_try(struct forward *forward, uint64_t now)
 	/* It works again, by its own word: no need to wait on. */
 	if (trouble->unready && sink_is_ready(forward->sink->target)) {
 		trouble->unready = false;
+		trouble->woken = true;
 		trouble->due = now;
 	}
 	return now >= trouble->due;
@@ -150,8 +204,17 @@ forward_may_try(struct forward *forward, uint64_t now)
 void
 forward_nothing_to_try(struct forward *forward, uint64_t now)
 {
-	if (forward->aside.count > 0 || forward->more || forward->in_flight > 0) {
+	struct forward_entry *first = forward_heap_top(&forward->aside);
+
+	if (first != NULL && forward->trouble.woken) {
+		forward->trouble.woken = false;
+		if (first->due > now)
+			first->due = now; /* it was first, and stays so */
+	}
+	if (first != NULL || forward->more || forward->in_flight > 0) {
 		forward->trouble.due = now + PAUSE_MOST;
+		if (first != NULL && first->due < forward->trouble.due)
+			forward->trouble.due = first->due;
 		return;
 	}
 	log_event_with(LOG_LEVEL_NOTICE, "forward-well",

@@ -25,6 +25,7 @@
 #define REST 50		 /* times as long as a look took, before another for a change alone */
 #define ASK_EVERY 4096	 /* names, between two looks at whether it is time to go */
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+#define DIRECTORY_MODE 0750
 
 static int
 open_directory(const struct forward *forward, const char *name)
@@ -74,11 +75,45 @@ forward_directories_open(struct forward *forward)
 	return -1;
 }
 
+int
+forward_directory_renew(struct forward *forward, int *fd, const char *name, bool make)
+{
+	char path[PATH_MAX];
+	int again;
+
+	snprintf(path, sizeof(path), "%s/%s", forward->config->directory, name); /* it fitted before */
+	if (make && fault_mkdirat(AT_FDCWD, path, DIRECTORY_MODE) == -1 && errno != EEXIST)
+		return -1;
+	again = fault_open(path, DIRECTORY_FLAGS, 0);
+	if (again == -1)
+		return -1;
+	fault_close(*fd); /* directories have nothing to lose */
+	*fd = again;
+	return 0;
+}
+
+/* One that was moved away, or removed, and made again: what comes goes there. */
+static void
+look_at(struct forward *forward, int *fd, const char *name)
+{
+	char path[PATH_MAX];
+	struct stat known, st;
+
+	snprintf(path, sizeof(path), "%s/%s", forward->config->directory, name); /* it fitted before */
+	if (*fd == -1 || fstatat(AT_FDCWD, path, &st, 0) == -1 || fault_fstat(*fd, &known) == -1 ||
+	    (st.st_dev == known.st_dev && st.st_ino == known.st_ino))
+		return;
+	(void)forward_directory_renew(forward, fd, name, false); /* or at the next look */
+}
+
 void
 forward_look(struct forward *forward, uint64_t now)
 {
 	char path[PATH_MAX];
 	struct stat st;
+
+	look_at(forward, &forward->failed, "failed");
+	look_at(forward, &forward->done, "done");
 
 	snprintf(path, sizeof(path), "%s/new", forward->config->directory); /* it fitted before */
 	if (fstatat(AT_FDCWD, path, &st, 0) == -1)
@@ -125,13 +160,8 @@ say_foreign(struct forward *forward, const char *name)
 static bool
 is_ours(const struct dirent *entry, struct id *id)
 {
-	const char *name = entry->d_name, *dot;
-
-	if ((entry->d_type != DT_REG && entry->d_type != DT_UNKNOWN) || id_parse(name, id) == -1 ||
-	    name[ID_TEXT_LEN] != '.')
-		return false;
-	dot = strchr(name + ID_TEXT_LEN + 1, '.');
-	return dot != NULL && dot > name + ID_TEXT_LEN + 1 && dot[1] != '\0';
+	return (entry->d_type == DT_REG || entry->d_type == DT_UNKNOWN) &&
+	       spool_facts_is_name(entry->d_name) && id_parse(entry->d_name, id) == 0;
 }
 
 /* Takes a name in, if it is one of the smallest.  1: something had to be left out; -1: no

@@ -20,10 +20,30 @@
 void
 forward_forget(struct forward *forward, struct forward_entry *entry)
 {
+	forward_set_broken(forward, entry, false);
 	forward_table_drop(&forward->known, entry);
 	forward_entry_free(entry);
 	if (forward->waiting > 0)
 		forward->waiting--;
+}
+
+void
+forward_forget_all(struct forward *forward)
+{
+	struct forward_heap *heaps[] = {&forward->front, &forward->aside};
+	struct forward_entry *entry;
+	size_t i;
+
+	for (i = 0; i < sizeof(heaps) / sizeof(heaps[0]); i++) {
+		while (heaps[i]->count > 0) {
+			entry = heaps[i]->items[--heaps[i]->count];
+			forward_table_drop(&forward->known, entry);
+			forward_entry_free(entry);
+		}
+	}
+	while (forward->ready_at < forward->n_ready)
+		forward_entry_free(forward->ready[forward->ready_at++]);
+	forward->n_broken = 0;
 }
 
 void
@@ -63,25 +83,26 @@ static int
 move(struct forward *forward, const struct forward_entry *entry)
 {
 	struct stat st;
-	int to = entry->step == FORWARD_FAIL ? forward->failed : forward->done, error;
+	int *to = entry->step == FORWARD_FAIL ? &forward->failed : &forward->done, result;
 
 	if (entry->step == FORWARD_DONE && !forward->config->keep) {
 		if (fault_unlinkat(forward->new, entry->name, 0) == 0)
 			return 0;
 		return errno == ENOENT ? 0 : -1;
 	}
-	if (fault_renameat(forward->new, entry->name, to, entry->name) == 0) {
-		if (entry->step == FORWARD_FAIL)
-			say_failed(forward, entry);
-		return 0;
+	result = fault_renameat(forward->new, entry->name, *to, entry->name);
+	/* Is it the file that is gone, or the directory, which somebody has cleared away? */
+	if (result == -1 && errno == ENOENT) {
+		if (fstatat(forward->new, entry->name, &st, AT_SYMLINK_NOFOLLOW) == -1 &&
+		    errno == ENOENT)
+			return 0;
+		if (forward_directory_renew(forward, to, entry->step == FORWARD_FAIL ? "failed" : "done",
+					    true) == 0)
+			result = fault_renameat(forward->new, entry->name, *to, entry->name);
 	}
-	error = errno;
-	/* Is it the file that is gone, or the directory? */
-	if (error == ENOENT && fstatat(forward->new, entry->name, &st, AT_SYMLINK_NOFOLLOW) == -1 &&
-	    errno == ENOENT)
-		return 0;
-	errno = error;
-	return -1;
+	if (result == 0 && entry->step == FORWARD_FAIL)
+		say_failed(forward, entry);
+	return result;
 }
 
 void

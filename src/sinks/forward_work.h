@@ -29,6 +29,7 @@
 #define FORWARD_NAMES 65536         /* that one look at the directory brings */
 #define FORWARD_ASIDE 4096          /* messages that wait for a next try of their own */
 #define FORWARD_KNOWN (FORWARD_ASIDE + FORWARD_WINDOW)
+#define FORWARD_BROKEN_MOST 65536   /* messages that cannot be read, and are passed over */
 
 struct event;
 struct event_base;
@@ -64,6 +65,7 @@ struct forward_trouble {
 	bool lasts;
 	bool unready;      /* the target said so itself */
 	bool trying;       /* a probe is with it */
+	bool woken;        /* it said that it works again, and nothing has been tried since */
 	unsigned attempts;
 	unsigned row;      /* failures without a success between them */
 	uint64_t due;
@@ -106,6 +108,7 @@ struct forward {
 	uint64_t tick_due;
 	uint64_t scan_due; /* no look because of a change before this */
 	uint64_t waiting;  /* messages in new/, about */
+	size_t n_broken;   /* in front and aside, of those that could not be read */
 
 	unsigned in_flight, files;
 	size_t in_flight_bytes;
@@ -115,7 +118,7 @@ struct forward {
 	struct forward_trouble trouble;
 	uint64_t pause_due; /* we are in trouble ourselves: no descriptors, no memory */
 	uint64_t pause;
-	bool disk_said, foreign_said, lock_said, read_said;
+	bool disk_said, foreign_said, lock_said, read_said, many_said;
 	uint64_t said_since, unsaid;
 	unsigned said;
 	struct spool_facts facts; /* scratch */
@@ -129,6 +132,13 @@ forward_bytes(size_t most)
 	uint64_t limit = memory_limit() / 16;
 
 	return limit != 0 && limit < most ? (size_t)limit : most;
+}
+
+static inline void
+forward_set_broken(struct forward *forward, struct forward_entry *entry, bool broken)
+{
+	forward->n_broken += (size_t)broken - (size_t)entry->broken;
+	entry->broken = broken;
 }
 
 /* forward_inlet.c */
@@ -157,6 +167,8 @@ int forward_scan(struct forward *forward);
 void forward_look(struct forward *forward, uint64_t now);
 int forward_directories_open(struct forward *forward); /* -1: errno */
 void forward_directories_close(struct forward *forward);
+/* Opens failed/ or done/ anew; where it is gone, and `make` says so, it is made.  -1: errno. */
+int forward_directory_renew(struct forward *forward, int *fd, const char *name, bool make);
 
 /* forward_load.c: makes the entry's batch, if it has none. */
 enum forward_loaded {
@@ -173,11 +185,14 @@ void forward_on_home(struct inbox_item *item); /* forward.c: a batch has been an
  * forgets the entry; where that fails, puts it aside. */
 void forward_settle(struct forward *forward, struct forward_entry *entry);
 void forward_forget(struct forward *forward, struct forward_entry *entry);
+void forward_forget_all(struct forward *forward); /* but for what is with the target */
 bool forward_is_expired(struct forward *forward, const struct forward_entry *entry);
 void forward_say_sum(struct forward *forward, uint64_t now, bool last);
 
 /* forward_retry.c */
 void forward_put_aside(struct forward *forward, struct forward_entry *entry);
+/* One that cannot be read: it waits by itself.  False: so many do that nothing can go on. */
+bool forward_pass_over(struct forward *forward, struct forward_entry *entry, int error);
 void forward_failed(struct forward *forward, struct forward_entry *entry, enum outcome outcome);
 void forward_answered(struct forward *forward, const struct forward_entry *entry);
 bool forward_may_try(struct forward *forward, uint64_t now); /* while the trouble lasts */

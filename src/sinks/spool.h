@@ -40,6 +40,7 @@ struct spool_group {
 	bool syncfs_tells; /* of errors */
 	bool facts_said;
 	dev_t device;    /* the spool's */
+	ino_t inode;     /* of new/ */
 	int new;
 	int tmp;
 	unsigned count;

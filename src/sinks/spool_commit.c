@@ -123,6 +123,57 @@ spool_group_links(const struct spool_group *group, const struct batch *batch,
 	       batch->n_deliveries == 1;
 }
 
+static int
+open_directory(const char *directory, const char *name)
+{
+	char path[PATH_MAX];
+
+	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path)) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	return fault_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
+}
+
+/* After a failure: the directories may have been moved away and made again. */
+static void
+refresh(struct spool_group *group)
+{
+	int new = open_directory(group->config->directory, "new");
+	int tmp = open_directory(group->config->directory, "tmp");
+	struct stat st;
+
+	if (new != -1 && tmp != -1 && fault_fstat(new, &st) == 0) {
+		int swap = group->new;
+
+		group->device = st.st_dev;
+		group->inode = st.st_ino;
+		group->new = new;
+		new = swap;
+		swap = group->tmp;
+		group->tmp = tmp;
+		tmp = swap;
+	}
+	if (new != -1)
+		fault_close(new); /* directories have nothing to lose */
+	if (tmp != -1)
+		fault_close(tmp);
+}
+
+/* A directory that was moved away takes all that is written, and nobody looks there: once
+ * another one has its name, that is the spool. */
+static void
+follow(struct spool_group *group)
+{
+	char path[PATH_MAX];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s/new", group->config->directory); /* it fitted before */
+	if (fstatat(AT_FDCWD, path, &st, 0) == 0 &&
+	    (st.st_dev != group->device || st.st_ino != group->inode))
+		refresh(group);
+}
+
 /* Makes the file; its mode is what the configuration says, whatever the umask. */
 static int
 file_open(struct spool_group *group, struct spool_file *file)
@@ -161,6 +212,8 @@ spool_group_add(struct spool_group *group, const struct batch *batch, struct mes
 
 	if (group->count == SPOOL_FILES || group->bytes >= SPOOL_GROUP_BYTES)
 		return SPOOL_FULL;
+	if (group->count == 0)
+		follow(group);
 	file->message = message;
 	file->owner = owner;
 	file->error = 0;
@@ -279,40 +332,6 @@ withdraw(struct spool_group *group, struct spool_file *file)
 		log_event(LOG_LEVEL_ERROR, "spool-left",
 			  "%s/new/%s: %s; it was not acknowledged and may come twice",
 			  group->config->directory, file->name, strerror(errno));
-}
-
-static int
-open_directory(const char *directory, const char *name)
-{
-	char path[PATH_MAX];
-
-	if (snprintf(path, sizeof(path), "%s/%s", directory, name) >= (int)sizeof(path)) {
-		errno = ENAMETOOLONG;
-		return -1;
-	}
-	return fault_open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-}
-
-/* After a failure: the directories may have been moved away and made again. */
-static void
-refresh(struct spool_group *group)
-{
-	int new = open_directory(group->config->directory, "new");
-	int tmp = open_directory(group->config->directory, "tmp");
-
-	if (new != -1 && tmp != -1) {
-		int swap = group->new;
-
-		group->new = new;
-		new = swap;
-		swap = group->tmp;
-		group->tmp = tmp;
-		tmp = swap;
-	}
-	if (new != -1)
-		fault_close(new); /* directories have nothing to lose */
-	if (tmp != -1)
-		fault_close(tmp);
 }
 
 void
@@ -446,6 +465,7 @@ spool_group_open(struct spool_group *group, const struct config_sink *config)
 	if (group->new == -1 || group->tmp == -1 || fault_fstat(group->new, &st) == -1)
 		return -1;
 	group->device = st.st_dev;
+	group->inode = st.st_ino;
 	group->syncfs_tells = kernel_tells();
 	if (fault_fstat(group->tmp, &st) == -1)
 		return -1;

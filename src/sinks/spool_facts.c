@@ -35,6 +35,24 @@ take_peer(struct spool_facts *facts, const char *name)
 	(void)net_address_parse(text, &facts->peer); /* what is none is "unknown" */
 }
 
+#define PLAIN "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_"
+
+bool
+spool_facts_is_name(const char *name)
+{
+	const char *at = name + ID_TEXT_LEN;
+	struct id id;
+	size_t len;
+
+	if (id_parse(name, &id) == -1 || *at++ != '.')
+		return false;
+	len = strspn(at, PLAIN);
+	if (len == 0 || len > SPOOL_FACTS_LISTENER || at[len] != '.')
+		return false;
+	at += len + 1;
+	return *at != '\0' && at[strspn(at, PLAIN ".:%")] == '\0';
+}
+
 int
 spool_facts_of_name(struct spool_facts *facts, const char *name)
 {
@@ -66,6 +84,17 @@ take_ended(struct spool_facts *facts, const char *value)
 			facts->ended = (enum ended)ended;
 }
 
+/* It goes into headers as it is. */
+static bool
+is_listener(const char *value)
+{
+	size_t len = 0;
+
+	while (value[len] > ' ' && value[len] <= '~')
+		len++;
+	return len > 0 && len <= SPOOL_FACTS_LISTENER && value[len] == '\0';
+}
+
 static void
 take_fact(struct spool_facts *facts, const char *name, const char *value)
 {
@@ -81,7 +110,8 @@ take_fact(struct spool_facts *facts, const char *name, const char *value)
 	} else if (strcmp(name, "ended") == 0) {
 		take_ended(facts, value);
 	} else if (strcmp(name, "listener") == 0) {
-		snprintf(facts->listener, sizeof(facts->listener), "%s", value);
+		if (is_listener(value))
+			strcpy(facts->listener, value);
 	} else if (strcmp(name, "subject") == 0) {
 		snprintf(facts->subject, sizeof(facts->subject), "%s", value);
 	}

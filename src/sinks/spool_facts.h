@@ -28,6 +28,10 @@ struct spool_facts {
 	char subject[SPOOL_FACTS_SUBJECT + 1]; /* "": none */
 };
 
+/* Whether a spool could have given that name: an editor's copy, say, is another message's
+ * bytes under its id. */
+bool spool_facts_is_name(const char *name);
+
 /* Takes the parts out of a file's name; the rest is as for a message of which no more is
  * known.  -1: it is no such name. */
 int spool_facts_of_name(struct spool_facts *facts, const char *name);
