@@ -47,7 +47,10 @@ def cleared(tap, scratch):
 
 def is_open(daemon, path):
     fds = "/proc/%d/fd" % daemon.process.pid
-    return path in [os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds)]
+    try:
+        return path in [os.readlink(os.path.join(fds, fd)) for fd in os.listdir(fds)]
+    except FileNotFoundError:
+        return True  # one was closed meanwhile: look again
 
 
 def moved(tap, scratch):
