@@ -310,6 +310,33 @@ leave_on_disk(struct forward_inlet *inlet, const struct id *id)
 	inlet->overflowed = true;
 }
 
+/* Under the lock: when something of a turn is on disk only, what has come in later ones
+ * must not be in memory, or it would be handed on first.  It waits in its lane yet, as
+ * the turn has not ended.  A list, to be freed. */
+static struct forward_entry *
+drop_later(struct forward_inlet *inlet, uint64_t turn)
+{
+	struct forward_entry *dropped = NULL, **at, *entry;
+	unsigned w;
+
+	for (w = 0; w < FORWARD_WRITERS; w++) {
+		at = &inlet->lanes[w].first;
+		while (*at != NULL && (*at)->turn <= turn)
+			at = &(*at)->next;
+		inlet->lanes[w].last = at;
+		while ((entry = *at) != NULL) {
+			*at = entry->next;
+			inlet->count--;
+			inlet->bytes -= forward_entry_held(entry);
+			if (id_before(&entry->id, &inlet->floor))
+				inlet->floor = entry->id;
+			entry->next = dropped;
+			dropped = entry;
+		}
+	}
+	return dropped;
+}
+
 void
 forward_inlet_missed(struct forward *forward, const struct id *id)
 {
@@ -336,7 +363,7 @@ forward_commit_ends(struct forward *forward, unsigned writer, struct forward_ent
 {
 	struct forward_inlet *inlet = &forward->inlet;
 	struct forward_lane *lane = &inlet->lanes[writer];
-	struct forward_entry *entry;
+	struct forward_entry *entry, *later = NULL;
 	bool wake;
 
 	pthread_mutex_lock(&inlet->lock);
@@ -345,9 +372,12 @@ forward_commit_ends(struct forward *forward, unsigned writer, struct forward_ent
 	first = take(inlet, lane, first);
 	for (entry = first; entry != NULL; entry = entry->next)
 		leave_on_disk(inlet, &entry->id);
+	if (inlet->overflowed)
+		later = drop_later(inlet, lane->turn);
 	wake = wakes(inlet);
 	pthread_mutex_unlock(&inlet->lock);
 	free_list(first);
+	free_list(later);
 	if (wake)
 		inbox_post(&forward->inbox, &forward->poke);
 }

@@ -157,6 +157,45 @@ START_TEST(what_there_is_no_room_for_is_on_disk)
 }
 END_TEST
 
+START_TEST(what_is_on_disk_holds_back_what_came_later)
+{
+	struct id later = {.high = 1, .low = 10};
+	unsigned i;
+
+	open_inlet();
+	forward_turn_begins(f, 0, 1);
+	forward_turn_begins(f, 1, 2);
+	/* The second turn takes all the room; what the first brings then is on disk only. */
+	for (i = 0; i < FORWARD_FRESH; i++)
+		forward_commit_ends(f, 1, entry_of(10 + i, NULL));
+	forward_commit_ends(f, 0, entry_of(1, NULL));
+	forward_turn_ends(f, 0);
+	forward_turn_ends(f, 1);
+	check_fresh(0, NULL);
+	ck_assert(f->more);
+	ck_assert_uint_eq(f->waiting, FORWARD_FRESH + 1);
+	ck_assert_uint_eq(f->inlet.count, 0);
+	/* A look finds both, in their order. */
+	forward_inlet_reset(f);
+	forward_inlet_lock(f);
+	ck_assert(forward_inlet_concerns(f, &later));
+	forward_inlet_unlock(f);
+	/* What came in the same turn before is in memory, and stays. */
+	f->more = false;
+	forward_turn_begins(f, 0, 3);
+	forward_turn_begins(f, 1, 4);
+	forward_commit_ends(f, 0, entry_of(1, NULL));
+	for (i = 0; i < FORWARD_FRESH; i++)
+		forward_commit_ends(f, 1, entry_of(10 + i, NULL));
+	forward_commit_ends(f, 0, entry_of(2, NULL));
+	forward_turn_ends(f, 0);
+	forward_turn_ends(f, 1);
+	check_fresh(1, (const uint64_t[]){1});
+	ck_assert(f->more);
+	close_inlet();
+}
+END_TEST
+
 START_TEST(heaps_sort)
 {
 	struct forward_heap heap;
@@ -187,6 +226,7 @@ forward_suite(void)
 	tcase_add_test(tcase, turns_are_the_order);
 	tcase_add_test(tcase, a_look_leaves_to_writers_what_is_theirs);
 	tcase_add_test(tcase, what_there_is_no_room_for_is_on_disk);
+	tcase_add_test(tcase, what_is_on_disk_holds_back_what_came_later);
 	tcase_add_test(tcase, heaps_sort);
 	suite_add_tcase(suite, tcase);
 	return suite;
