@@ -97,29 +97,21 @@ has_room_aside(const struct forward *forward)
 	       FORWARD_ASIDE + forward->n_broken;
 }
 
-/* What is to be handed on next, but for the fresh ones. */
+/* What has not been tried yet: of the last look, and then what is in memory. */
 static struct forward_entry *
-take_old(struct forward *forward)
+take_new(struct forward *forward)
 {
-	struct forward_entry *front = forward_heap_top(&forward->front), *ready = NULL;
+	struct forward_entry *entry;
 
-	if (forward->ready_at < forward->n_ready)
-		ready = forward->ready[forward->ready_at];
-	if (front != NULL && (ready == NULL || forward_by_id(front, ready)))
-		return forward_heap_take(&forward->front);
-	if (ready == NULL || !has_room_aside(forward))
+	if (!has_room_aside(forward))
 		return NULL;
-	forward->ready_at++;
-	forward_table_put(&forward->known, ready);
-	return ready;
-}
-
-static struct forward_entry *
-take_fresh(struct forward *forward)
-{
-	struct forward_entry *entry = forward->fresh;
-
-	if (entry == NULL || !has_room_aside(forward))
+	if (forward->ready_at < forward->n_ready) {
+		entry = forward->ready[forward->ready_at++];
+		forward_table_put(&forward->known, entry);
+		return entry;
+	}
+	entry = forward->fresh;
+	if (entry == NULL)
 		return NULL;
 	forward->fresh = entry->next;
 	if (forward->fresh == NULL)
@@ -128,11 +120,37 @@ take_fresh(struct forward *forward)
 	return entry;
 }
 
+/* Whether another's turn has come: messages that fail again and again, each on its own
+ * account, are every second one at the most.  Else many of them would be all that is
+ * tried, for the target's trouble that they look like. */
+static bool
+yields(const struct forward *forward)
+{
+	return forward->was_again && forward->front.count > 0 &&
+	       forward_heap_top(&forward->front)->attempts > 0;
+}
+
+/* What is to be handed on next. */
+static struct forward_entry *
+take_next(struct forward *forward)
+{
+	struct forward_entry *front = forward_heap_top(&forward->front), *entry = NULL;
+	bool first = front != NULL && (forward->ready_at == forward->n_ready ||
+				       forward_by_id(front, forward->ready[forward->ready_at]));
+
+	if (!first || yields(forward))
+		entry = take_new(forward);
+	if (entry == NULL && front != NULL)
+		entry = forward_heap_take(&forward->front);
+	forward->was_again = entry != NULL && entry->attempts > 0;
+	return entry;
+}
+
 static bool
 is_exhausted(const struct forward *forward)
 {
-	return forward->ready_at == forward->n_ready && forward->front.count == 0 &&
-	       forward->fresh == NULL;
+	return forward->ready_at == forward->n_ready && forward->fresh == NULL &&
+	       (forward->front.count == 0 || yields(forward));
 }
 
 /* Whether to look at the directory now, as nothing is left that is known. */
@@ -252,9 +270,7 @@ hand_on_all(struct forward *forward, uint64_t now)
 			forward_again(forward);
 			break;
 		}
-		entry = take_old(forward);
-		if (entry == NULL && forward->ready_at == forward->n_ready)
-			entry = take_fresh(forward);
+		entry = take_next(forward);
 		if (entry == NULL && forward->trouble.lasts)
 			forward_nothing_to_try(forward, now);
 		if (entry == NULL || !hand_on(forward, entry))
@@ -517,17 +533,6 @@ forward_open(struct sink *sink)
 	return NULL;
 }
 
-/* A command runs so many at a time: what waits for it need not wait there. */
-static unsigned
-window_of(const struct config_sink *target)
-{
-	unsigned window = FORWARD_WINDOW;
-
-	if (target->type == CONFIG_SINK_COMMAND)
-		window = 2 * target->max_processes;
-	return window < FORWARD_WINDOW ? window : FORWARD_WINDOW;
-}
-
 int
 forward_start(struct forward *forward)
 {
@@ -558,7 +563,7 @@ poke(struct forward *forward)
 void
 forward_begin(struct forward *forward)
 {
-	forward->window = window_of(forward->sink->target->config);
+	forward->window = forward_window(forward->sink->target->config);
 	pthread_mutex_lock(&forward->inlet.lock);
 	forward->inlet.begun = true;
 	pthread_mutex_unlock(&forward->inlet.lock);

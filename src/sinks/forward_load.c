@@ -210,3 +210,14 @@ forward_load(struct forward *forward, struct forward_entry *entry)
 	errno = error;
 	return loaded;
 }
+
+/* A command runs so many at a time: what waits for it need not wait there. */
+unsigned
+forward_window(const struct config_sink *target)
+{
+	unsigned window = FORWARD_WINDOW;
+
+	if (target->type == CONFIG_SINK_COMMAND)
+		window = 2 * target->max_processes;
+	return window < FORWARD_WINDOW ? window : FORWARD_WINDOW;
+}

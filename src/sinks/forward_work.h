@@ -108,6 +108,7 @@ struct forward {
 	uint64_t tick_due;
 	uint64_t scan_due; /* no look because of a change before this */
 	uint64_t waiting;  /* messages in new/, about */
+	bool was_again;    /* what was taken last had failed before, on its own account */
 	size_t n_broken;   /* in front and aside, of those that could not be read */
 
 	unsigned in_flight, files;
@@ -180,6 +181,7 @@ enum forward_loaded {
 };
 enum forward_loaded forward_load(struct forward *forward, struct forward_entry *entry);
 void forward_on_home(struct inbox_item *item); /* forward.c: a batch has been answered */
+unsigned forward_window(const struct config_sink *target); /* how many are with it at a time */
 
 /* forward_settle.c: takes its step with the file (FORWARD_DONE or FORWARD_FAIL), and
  * forgets the entry; where that fails, puts it aside. */

@@ -148,6 +148,20 @@ def poison(tap, scratch):
         subprocess.run(["umount", disk], check=True)
 
 
+def failing(tap, scratch):
+    """Forty messages that fail for now, each time, are no reason not to try others."""
+    with Forward(scratch, command_sink('read m; test $m != bad || exit 75; echo $m >>$1/got', scratch,
+                                       more="max_processes = 2;")) as daemon:
+        daemon.ask(*[b"bad"] * 40)
+        daemon.wait_event("forward-failing")
+        daemon.ask(*[b"%d" % n for n in range(50)])
+        daemon.wait_files("new", 40)
+        with open(scratch + "/got", encoding="ascii") as file:
+            tap.result(sorted(file.read().split()) == sorted(str(n) for n in range(50)),
+                       "forty that fail again and again hold up nobody")
+        tap.result(daemon.stop() == 0, "it stops in order")
+
+
 def foreign(tap, scratch):
     """Names that no spool gives: an editor's copy, one that would break a header."""
     with Forward(scratch, file_sink(scratch)) as daemon:
@@ -253,7 +267,7 @@ def main():
         return 0
     tap = Tap()
     wanted = sys.argv[1:]
-    for test in (cleared, moved, held, unreadable, poison, foreign, aliases, memory, lasting):
+    for test in (cleared, moved, held, unreadable, poison, failing, foreign, aliases, memory, lasting):
         if wanted and test.__name__ not in wanted:
             continue
         with Scratch() as scratch:
