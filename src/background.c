@@ -11,35 +11,45 @@
 
 #include "background.h"
 #include "base/log.h"
-#include "config/config.h"
 
-const struct config_listener *
-background_lost(const struct config *config)
+bool
+background_lost(const struct config *config, struct background_loss *loss)
 {
 	size_t i, k;
 
 	for (i = 0; i < config->n_listeners; i++) {
 		const struct config_listener *l = &config->listeners[i];
 
-		for (k = 0; k < l->deliver.count; k++)
-			if (config->sinks[l->deliver_to[k]].type == CONFIG_SINK_CONSOLE)
-				return l;
+		for (k = 0; k < l->deliver.count; k++) {
+			if (config->sinks[l->deliver_to[k]].type != CONFIG_SINK_CONSOLE)
+				continue;
+			*loss = (struct background_loss){"listener", l->name, "deliver", l->place};
+			return true;
+		}
 	}
-	return NULL;
+	/* What is handed on is removed from the spool. */
+	for (i = 0; i < config->n_sinks; i++) {
+		const struct config_sink *sink = &config->sinks[i];
+
+		if (sink->forward_to == NULL || sink->forward_to->type != CONFIG_SINK_CONSOLE)
+			continue;
+		*loss = (struct background_loss){"sink", sink->name, "forward", sink->place};
+		return true;
+	}
+	return false;
 }
 
 int
 background_check(const struct config *config)
 {
-	const struct config_listener *lost =
-		isatty(STDOUT_FILENO) ? background_lost(config) : NULL;
+	struct background_loss loss;
 
-	if (lost == NULL)
+	if (!isatty(STDOUT_FILENO) || !background_lost(config, &loss))
 		return 0;
 	fprintf(stderr,
-		"cisternd: listener %s delivers to the console, which is lost in the background "
-		"(-d): name another sink in `deliver`, or redirect standard output\n",
-		lost->name);
+		"cisternd: %s %s delivers to the console, which is lost in the background "
+		"(-d): name another sink in `%s`, or redirect standard output\n",
+		loss.kind, loss.name, loss.setting);
 	return EX_CONFIG;
 }
 

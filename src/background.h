@@ -5,11 +5,20 @@
 #ifndef BACKGROUND_H
 #define BACKGROUND_H
 
-struct config;
-struct config_listener;
+#include <stdbool.h>
 
-/* The first listener that delivers to the console; NULL: none does. */
-const struct config_listener *background_lost(const struct config *config);
+#include "config/config.h"
+
+/* Who sends messages to the console, and by which setting. */
+struct background_loss {
+	const char *kind;
+	const char *name;
+	const char *setting;
+	struct config_place place;
+};
+
+/* The first listener that delivers there, or spool that forwards.  False: there is none. */
+bool background_lost(const struct config *config, struct background_loss *loss);
 
 /* Messages in the background must not go where nobody can find them: 0, or
  * EX_CONFIG, having said on standard error why. */

@@ -162,16 +162,16 @@ warn_fixed(const char *name, const char *old_value, const char *new_value)
 static int
 prepare(struct reload *reload, struct config *config, struct generation **made)
 {
-	const struct config_listener *lost = reload->silent ? background_lost(config) : NULL;
+	struct background_loss loss;
 	struct generation *g;
 	int code;
 
-	if (lost != NULL) {
+	if (reload->silent && background_lost(config, &loss)) {
 		log_event(LOG_LEVEL_ERROR, "reload-refused",
-			  "%s:%d: listener %s delivers to the console, which is lost in the "
-			  "background (-d); name another sink in `deliver`",
-			  lost->place.file != NULL ? lost->place.file : reload->file,
-			  lost->place.line, lost->name);
+			  "%s:%d: %s %s delivers to the console, which is lost in the "
+			  "background (-d); name another sink in `%s`",
+			  loss.place.file != NULL ? loss.place.file : reload->file,
+			  loss.place.line, loss.kind, loss.name, loss.setting);
 		return -1;
 	}
 	code = generation_new(made, reload->reign, config);
