@@ -115,6 +115,19 @@ net_address_set(struct net_address *address, const struct sockaddr *sa)
 	}
 }
 
+void
+net_address_ask(struct net_address *address, int fd)
+{
+	struct ucred process;
+	socklen_t len = sizeof process;
+
+	if (address->family != AF_UNIX)
+		return;
+	/* One of another container's has no number here. */
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &process, &len) == 0 && process.pid > 0)
+		address->unix_peer.pid = (uint32_t)process.pid;
+}
+
 int
 net_address_text(const struct net_address *address, char text[NET_TEXT_LEN])
 {

@@ -29,6 +29,9 @@ struct net_address {
 /* From what accept or getsockname gave; IPv4-mapped IPv6 becomes IPv4. */
 void net_address_set(struct net_address *address, const struct sockaddr *sa);
 
+/* Which process has connected to a local socket; else does nothing. */
+void net_address_ask(struct net_address *address, int fd);
+
 /* "192.0.2.1:5140", "[2001:db8::1]:5140", "unix" or "unix:PID".  Returns the length. */
 int net_address_text(const struct net_address *address, char text[NET_TEXT_LEN]);
 

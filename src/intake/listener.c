@@ -182,6 +182,7 @@ listener_on_accept(struct evconnlistener *acceptor, evutil_socket_t fd, struct s
 	(void)acceptor;
 	(void)len;
 	net_address_set(&peer, sa);
+	net_address_ask(&peer, fd);
 	if (l->pause > 0)
 		l->pause--;
 	if (!is_welcome(l, fd, &peer))

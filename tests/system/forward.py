@@ -160,6 +160,29 @@ def simple(tap, scratch):
         tap.result(daemon.stop() == 0, "it stops in order")
 
 
+def peers(tap, scratch):
+    """Who sent a message is known of it after a while on disk, too: a local process as well."""
+    top = '"s"; listeners = { a = { address = "unix:%s/socket"; }; b*c = { port = 0; }; }; ' \
+          'backlog = 1024' % scratch
+    with Forward(scratch, file_sink(scratch), "keep = true;", deliver=top) as daemon:
+        wanted = []
+        for listener in ("a", r"b\*c"):
+            client = connect(daemon.address(listener))
+            wanted.append("unix:%d" % os.getpid() if listener == "a" else
+                          "%s:%d" % client.getsockname())
+            client.sendall(b"x\n")
+            finish(client)
+        fresh = daemon.wait_records(2)
+        tap.result([record["peer"] for record in fresh] == wanted and
+                   [record["listener"] for record in fresh] == ["a", "b*c"], repr(wanted))
+        daemon.wait_files("done", 2)
+        subprocess.run([TOOL, "queue", "-d", scratch + "/spool", "--quiet", "requeue", "ALL"],
+                       check=True)
+        tap.result(sorted(daemon.wait_records(4)[2:], key=lambda record: record["id"]) == fresh,
+                   "the same from disk")
+        tap.result(daemon.stop() == 0, "it stops in order")
+
+
 def refused(tap, scratch):
     """Poison goes to failed/; what fails for now is tried again; others go on."""
     script = ('m=$(cat); case $m in poison*) exit 1;; slow*) n=$(cat $1/n 2>/dev/null || echo 0); '
@@ -372,7 +395,7 @@ def main():
         print("1..0 # SKIP no cisternd")
         return 0
     tap = Tap()
-    for test in (simple, refused, trouble, ages, reloads, stops, fan_out):
+    for test in (simple, peers, refused, trouble, ages, reloads, stops, fan_out):
         with Scratch() as scratch:
             failed = tap.failed
             tap.note(test.__name__)
