@@ -14,6 +14,7 @@ import time
 from forward import Forward, TOOL, command_sink, file_sink, ids, publish  # first: crash/ has one, too
 from commands import SANITIZED
 from manager import connect, wait_for
+from privileges import unleaked
 from storage import Scratch, Tap, program
 
 OLD = "01AN4Z07BY79KA1307SR9"  # of 2016; five digits more make an id
@@ -107,7 +108,7 @@ def unreadable(tap, scratch):
         for path in (scratch, scratch + "/spool", new):
             os.chown(path, NOBODY, NOBODY)
         deliver += '; user = "nobody"'
-    with Forward(scratch, file_sink(scratch), deliver=deliver) as daemon:
+    with Forward(scratch, file_sink(scratch), deliver=deliver, env=unleaked()) as daemon:
         daemon.ask(b"readable")
         tap.result(daemon.wait_records(1)[0]["data"] == "readable", "5,000 files that cannot be read "
                    "hold up nobody")
