@@ -157,7 +157,8 @@ is_exhausted(const struct forward *forward)
 static bool
 wants_scan(const struct forward *forward, uint64_t now)
 {
-	return is_exhausted(forward) && (forward->more || (forward->unseen && now >= forward->scan_due));
+	return is_exhausted(forward) && !forward->held &&
+	       (forward->more || (forward->unseen && now >= forward->scan_due));
 }
 
 static bool

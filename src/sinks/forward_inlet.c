@@ -8,7 +8,8 @@
  * that it has begun.  So what it brings waits
  * in its lane until no earlier turn is open, and messages of one connection stay in
  * their order.  A look at the directory sees names before their writer has told of
- * them; as it knows which ids are being committed, it leaves these to the writer.
+ * them; as it knows which ids are being committed, it leaves these to the writer.  And it
+ * sees names of a turn that is ahead of an open one, which have to wait for it.
  */
 #include <string.h>
 
@@ -51,6 +52,17 @@ free_list(struct forward_entry *first)
 	}
 }
 
+/* Under the lock: a message of that turn is on disk only. */
+static void
+note_ahead(struct forward_inlet *inlet, uint64_t turn, const struct id *id)
+{
+	if (turn <= inlet->open)
+		return;
+	if (!inlet->ahead || id_before(id, &inlet->ahead_floor))
+		inlet->ahead_floor = *id;
+	inlet->ahead = true;
+}
+
 /* Under the lock: what is in a lane, out of it. */
 static struct forward_entry *
 empty_lane(struct forward_inlet *inlet, struct forward_lane *lane)
@@ -60,10 +72,28 @@ empty_lane(struct forward_inlet *inlet, struct forward_lane *lane)
 	for (entry = first; entry != NULL; entry = entry->next) {
 		inlet->count--;
 		inlet->bytes -= forward_entry_held(entry);
+		note_ahead(inlet, entry->turn, &entry->id);
 	}
 	lane->first = NULL;
 	lane->last = &lane->first;
 	return first;
+}
+
+/* Under the lock: names of a turn that is ahead now will be found, and those of the open one
+ * perhaps not, though it may have ended by then. */
+static void
+begin_look(struct forward *forward)
+{
+	forward->ahead = forward->inlet.ahead;
+	forward->ahead_floor = forward->inlet.ahead_floor;
+}
+
+void
+forward_inlet_look(struct forward *forward)
+{
+	pthread_mutex_lock(&forward->inlet.lock);
+	begin_look(forward);
+	pthread_mutex_unlock(&forward->inlet.lock);
 }
 
 static void
@@ -89,6 +119,7 @@ drop_all(struct forward *forward, bool shut)
 	inlet->overflowed = false;
 	for (w = 0; w < FORWARD_WRITERS; w++)
 		dropped[w] = empty_lane(inlet, &inlet->lanes[w]);
+	begin_look(forward);
 	pthread_mutex_unlock(&inlet->lock);
 	for (w = 0; w < FORWARD_WRITERS; w++)
 		free_list(dropped[w]);
@@ -152,6 +183,7 @@ drain(struct forward *forward)
 	forward->waiting += inlet->arrived;
 	inlet->arrived = 0;
 	forward->more |= inlet->overflowed;
+	forward->held &= inlet->ahead;
 }
 
 void
@@ -170,12 +202,20 @@ forward_inlet_lock(struct forward *forward)
 }
 
 bool
-forward_inlet_concerns(const struct forward *forward, const struct id *id)
+forward_inlet_concerns(struct forward *forward, const struct id *id)
 {
-	const struct forward_inlet *inlet = &forward->inlet;
+	struct forward_inlet *inlet = &forward->inlet;
 	const struct forward_entry *entry;
 	unsigned w, i;
 
+	if ((forward->ahead && !id_before(id, &forward->ahead_floor)) ||
+	    (inlet->ahead && !id_before(id, &inlet->ahead_floor))) {
+		if (!inlet->overflowed || id_before(id, &inlet->floor))
+			inlet->floor = *id;
+		inlet->overflowed = forward->more = true;
+		forward->held = inlet->ahead;
+		return false;
+	}
 	/* It came while the look was on its way, which may have missed one before it. */
 	if (inlet->overflowed && !id_before(id, &inlet->floor))
 		return false;
@@ -238,13 +278,19 @@ wakes(struct forward_inlet *inlet)
  * after one that has not are the other's, and follow each other. */
 _Static_assert(FORWARD_WRITERS == 2, "turns are told by two writers");
 
-static void
+/* Whether something waits for that on disk only. */
+static bool
 end_turn(struct forward_inlet *inlet, uint64_t turn)
 {
-	if (turn != inlet->open)
+	bool ahead = inlet->ahead;
+
+	if (turn != inlet->open) {
 		inlet->ended = turn;
-	else
-		inlet->open = inlet->ended > turn ? inlet->ended + 1 : turn + 1;
+		return false;
+	}
+	inlet->open = inlet->ended > turn ? inlet->ended + 1 : turn + 1;
+	inlet->ahead = false;
+	return ahead;
 }
 
 void
@@ -254,9 +300,12 @@ forward_turn_ends(struct forward *forward, unsigned writer)
 	bool wake;
 
 	pthread_mutex_lock(&inlet->lock);
-	end_turn(inlet, inlet->lanes[writer].turn);
+	wake = end_turn(inlet, inlet->lanes[writer].turn) && !inlet->poked;
 	inlet->lanes[writer].turn = 0;
-	wake = wakes(inlet);
+	if (wake)
+		inlet->poked = true;
+	else
+		wake = wakes(inlet);
 	pthread_mutex_unlock(&inlet->lock);
 	if (wake)
 		inbox_post(&forward->inbox, &forward->poke);
@@ -302,9 +351,10 @@ take(struct forward_inlet *inlet, struct forward_lane *lane, struct forward_entr
 
 /* Under the lock: it is on disk, and nobody has been told of it. */
 static void
-leave_on_disk(struct forward_inlet *inlet, const struct id *id)
+leave_on_disk(struct forward_inlet *inlet, uint64_t turn, const struct id *id)
 {
 	inlet->arrived++;
+	note_ahead(inlet, turn, id);
 	if (!inlet->overflowed || id_before(id, &inlet->floor))
 		inlet->floor = *id;
 	inlet->overflowed = true;
@@ -330,6 +380,7 @@ drop_later(struct forward_inlet *inlet, uint64_t turn)
 			inlet->bytes -= forward_entry_held(entry);
 			if (id_before(&entry->id, &inlet->floor))
 				inlet->floor = entry->id;
+			note_ahead(inlet, entry->turn, &entry->id);
 			entry->next = dropped;
 			dropped = entry;
 		}
@@ -340,9 +391,15 @@ drop_later(struct forward_inlet *inlet, uint64_t turn)
 void
 forward_inlet_missed(struct forward *forward, const struct id *id)
 {
-	pthread_mutex_lock(&forward->inlet.lock);
-	leave_on_disk(&forward->inlet, id);
-	pthread_mutex_unlock(&forward->inlet.lock);
+	struct forward_inlet *inlet = &forward->inlet;
+	uint64_t one, other;
+
+	pthread_mutex_lock(&inlet->lock);
+	/* Of which turn is not known: it may be the later one. */
+	one = inlet->lanes[0].turn;
+	other = inlet->lanes[1].turn;
+	leave_on_disk(inlet, one > other ? one : other, id);
+	pthread_mutex_unlock(&inlet->lock);
 }
 
 bool
@@ -371,7 +428,7 @@ forward_commit_ends(struct forward *forward, unsigned writer, struct forward_ent
 	lane->n_ids = 0;
 	first = take(inlet, lane, first);
 	for (entry = first; entry != NULL; entry = entry->next)
-		leave_on_disk(inlet, &entry->id);
+		leave_on_disk(inlet, lane->turn, &entry->id);
 	if (inlet->overflowed)
 		later = drop_later(inlet, lane->turn);
 	wake = wakes(inlet);

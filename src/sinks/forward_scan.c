@@ -273,6 +273,8 @@ forward_scan(struct forward *forward)
 	}
 	if (forward->more)
 		forward_inlet_reset(forward);
+	else
+		forward_inlet_look(forward);
 	forward->more = false;
 	forward->unseen = false;
 	forward->seen = st.st_mtim;

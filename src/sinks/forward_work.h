@@ -48,6 +48,8 @@ struct forward_inlet {
 	bool shut;            /* what comes is on disk only */
 	bool overflowed;      /* something was, since the inlet was opened: from ... */
 	struct id floor;      /* ... this id on, perhaps */
+	bool ahead;           /* something of a turn behind the open one is on disk only: from ... */
+	struct id ahead_floor; /* ... this id on, perhaps */
 	uint64_t open;        /* the first turn that has not ended; ... */
 	uint64_t ended;       /* ... those after it have, up to this one */
 	uint64_t arrived; /* messages in new/, since it was last asked */
@@ -103,6 +105,9 @@ struct forward {
 	size_t n_ready, ready_at;
 	struct forward_entry *fresh, **fresh_last;
 	bool more;         /* there may be more on disk than is known */
+	bool ahead;        /* what was ahead of an open turn when the last look began: from ... */
+	struct id ahead_floor; /* ... this id on */
+	bool held;         /* that turn is open still: no look before it has ended */
 	bool unseen;       /* new/ has changed since the last look */
 	struct timespec seen; /* its time then; of no use with tv_nsec -1 */
 	uint64_t tick_due;
@@ -145,16 +150,18 @@ forward_set_broken(struct forward *forward, struct forward_entry *entry, bool br
 /* forward_inlet.c */
 void forward_inlet_init(struct forward_inlet *inlet);
 void forward_inlet_clear(struct forward_inlet *inlet); /* frees what waits in lanes */
-/* Before a look at the directory: what comes from now on is to come in memory.  What
+/* Before a look at the directory.  reset: what comes from now on is to come in memory; what
  * lies in the inlet already is dropped, as the look will find it. */
 void forward_inlet_reset(struct forward *forward);
+void forward_inlet_look(struct forward *forward);
 void forward_inlet_shut(struct forward *forward);
 /* Takes over what has arrived, in order; what has arrived on disk only is noted in more. */
 void forward_inlet_drain(struct forward *forward);
 /* The last step of a look: locked until _unlock, says of a name that was found whether it
- * is for this look. */
+ * is for this look.  One that is ahead of an open turn is not, and what comes is on disk
+ * only until that turn has ended. */
 void forward_inlet_lock(struct forward *forward);
-bool forward_inlet_concerns(const struct forward *forward, const struct id *id);
+bool forward_inlet_concerns(struct forward *forward, const struct id *id);
 void forward_inlet_unlock(struct forward *forward);
 /* For writers: whether a message is worth copying; and one that could not be told of. */
 bool forward_inlet_has_room(struct forward *forward);

@@ -196,6 +196,75 @@ START_TEST(what_is_on_disk_holds_back_what_came_later)
 }
 END_TEST
 
+static bool
+concerns(uint64_t number)
+{
+	struct id id = {.high = 1, .low = number};
+	bool result;
+
+	forward_inlet_lock(f);
+	result = forward_inlet_concerns(f, &id);
+	forward_inlet_unlock(f);
+	return result;
+}
+
+/* The second turn is on disk before the first: whatever brought it there, a look must leave it
+ * until the first has ended, and what comes meanwhile must be found behind it. */
+START_TEST(a_look_leaves_what_is_ahead_of_an_open_turn)
+{
+	open_inlet();
+	forward_turn_begins(f, 0, 1);
+	forward_turn_begins(f, 1, 2);
+	if (_i == 0) {
+		forward_commit_ends(f, 1, entry_of(10, NULL)); /* in memory, until the look */
+	} else if (_i == 1) {
+		forward_inlet_shut(f);
+		forward_commit_ends(f, 1, entry_of(10, NULL));
+	} else {
+		const struct id id = {.high = 1, .low = 10};
+
+		forward_inlet_missed(f, &id);
+	}
+	forward_turn_ends(f, 1);
+	forward_inlet_reset(f);
+	f->more = false;
+	ck_assert(concerns(9));
+	ck_assert(!f->held);
+	ck_assert(!concerns(10));
+	ck_assert(!concerns(11));
+	ck_assert(f->held);
+	ck_assert(f->more);
+	/* The third turn is behind it, and the first one is on disk as well. */
+	forward_turn_begins(f, 1, 3);
+	forward_commit_ends(f, 1, entry_of(20, NULL));
+	forward_turn_ends(f, 1);
+	forward_commit_ends(f, 0, entry_of(5, NULL));
+	check_fresh(0, NULL);
+	ck_assert(f->held);
+	f->inlet.poked = false;
+	forward_turn_ends(f, 0);
+	ck_assert(f->inlet.poked);
+	check_fresh(0, NULL);
+	ck_assert(!f->held);
+	forward_inlet_reset(f);
+	ck_assert(concerns(5));
+	ck_assert(concerns(10));
+	ck_assert(concerns(20));
+	/* The turn may end while the look is on its way, which has missed it. */
+	forward_turn_begins(f, 0, 4);
+	forward_turn_begins(f, 1, 5);
+	forward_commit_ends(f, 1, entry_of(40, NULL));
+	forward_turn_ends(f, 1);
+	forward_inlet_reset(f);
+	forward_commit_ends(f, 0, entry_of(30, NULL));
+	forward_turn_ends(f, 0);
+	ck_assert(!concerns(40));
+	ck_assert(!f->held);
+	ck_assert(f->more);
+	close_inlet();
+}
+END_TEST
+
 START_TEST(heaps_sort)
 {
 	struct forward_heap heap;
@@ -227,6 +296,7 @@ forward_suite(void)
 	tcase_add_test(tcase, a_look_leaves_to_writers_what_is_theirs);
 	tcase_add_test(tcase, what_there_is_no_room_for_is_on_disk);
 	tcase_add_test(tcase, what_is_on_disk_holds_back_what_came_later);
+	tcase_add_loop_test(tcase, a_look_leaves_what_is_ahead_of_an_open_turn, 0, 3);
 	tcase_add_test(tcase, heaps_sort);
 	suite_add_tcase(suite, tcase);
 	return suite;
