@@ -26,10 +26,11 @@ static const char *const defaults[][2] = {
 };
 
 static void
-say_sum(struct kafka_log *log)
+say_sum(const struct kafka_log *log, uint64_t held)
 {
-	log_event(LOG_LEVEL_NOTICE, "kafka-library", "sink %s: %llu more lines", log->sink,
-		  (unsigned long long)valve_sum(&log->valve));
+	if (held > 0)
+		log_event(LOG_LEVEL_NOTICE, "kafka-library", "sink %s: %llu more lines", log->sink,
+			  (unsigned long long)held);
 }
 
 /* Syslog's levels.  What is an error to the library is a warning here: it goes on trying,
@@ -42,7 +43,8 @@ take_line(const rd_kafka_t *rk, int level, const char *facility, const char *lin
 			      : level == 5 ? LOG_LEVEL_NOTICE
 			      : level == 6 ? LOG_LEVEL_INFO
 					   : LOG_LEVEL_DEBUG;
-	uint64_t now, due;
+	uint64_t now, due, held = 0;
+	bool passes;
 
 	if (log == NULL || !log_enabled(ours))
 		return;
@@ -50,19 +52,23 @@ take_line(const rd_kafka_t *rk, int level, const char *facility, const char *lin
 	now = clock_now();
 	due = valve_due(&log->valve);
 	if (due != 0 && now >= due)
-		say_sum(log);
-	if (ours == LOG_LEVEL_DEBUG || valve_pass(&log->valve, now))
-		log_event(ours, "kafka-library", "sink %s: %s: %s", log->sink, facility, line);
+		held = valve_sum(&log->valve);
+	passes = ours == LOG_LEVEL_DEBUG || valve_pass(&log->valve, now);
 	pthread_mutex_unlock(&log->lock);
+	say_sum(log, held); /* the log has a lock of its own */
+	if (passes)
+		log_event(ours, "kafka-library", "sink %s: %s: %s", log->sink, facility, line);
 }
 
 void
 kafka_log_end(struct kafka_log *log)
 {
+	uint64_t held;
+
 	pthread_mutex_lock(&log->lock);
-	if (valve_due(&log->valve) != 0)
-		say_sum(log);
+	held = valve_sum(&log->valve);
 	pthread_mutex_unlock(&log->lock);
+	say_sum(log, held);
 }
 
 static bool

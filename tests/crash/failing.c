@@ -10,7 +10,8 @@
  *
  * The functions here stand before those of libc and of a sanitizer, which do the work.
  * libconfig's are left out: 1.5 looks at none of its allocations.  parse.c makes sure that
- * there is memory before it is asked, and tests/crash/scarce.py that this does.
+ * there is memory before it is asked, and tests/crash/scarce.py that this does.  So are
+ * librdkafka's: it ends the process where it gets none (rd_malloc), and says so.
  *
  * So is glibc's look-up of a user, which command_process.c prepares in the same way.
  *
@@ -56,7 +57,8 @@ static bool crypto; /* those are counted */
 static struct library {
 	const char *name;
 	uintptr_t begin, end; /* where its code lies */
-} libcrypto = {.name = "/libcrypto.so"}, libconfig = {.name = "/libconfig.so"};
+} libcrypto = {.name = "/libcrypto.so"}, libconfig = {.name = "/libconfig.so"},
+  librdkafka = {.name = "/librdkafka.so"};
 static unsigned long long first, last;
 static int trace = -1;
 static _Atomic unsigned long long count;
@@ -131,7 +133,8 @@ failing_strikes(size_t size, const void *caller)
 	if (!counting || inside)
 		return false;
 	if (first != 0 && (crypto != failing_is_of(&libcrypto, caller) ||
-			   failing_is_of(&libconfig, caller)))
+			   failing_is_of(&libconfig, caller) ||
+			   failing_is_of(&librdkafka, caller)))
 		return false;
 	number = atomic_fetch_add(&count, 1) + 1;
 	strikes = number >= first && number <= last;
@@ -263,6 +266,7 @@ failing_begin(void)
 		trace = open(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	dl_iterate_phdr(failing_find, &libcrypto);
 	dl_iterate_phdr(failing_find, &libconfig);
+	dl_iterate_phdr(failing_find, &librdkafka);
 	if (plan != NULL) {
 		crypto = *plan == 'c';
 		plan += crypto;

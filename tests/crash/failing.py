@@ -7,18 +7,19 @@ memory than it may.  A start that fails says why and exits as sysexits.h has it;
 that the daemon goes on and stops in order, with an account that balances.  Where a thing
 failed once, everything works as soon as it has.
 
-SWEEP_FAILING: "coarse" (make check) or "full".  SWEEP_STEP: every so many-th only (1).
-SWEEP_ONLY: a pattern of names, as "memory" or "accept4/.*/once".  SWEEP_JOBS: runs at a
-time (4).
+SWEEP_FAILING: "coarse" (make check) or "full".  SWEEP_PART: "I/N", the I-th of N parts that
+together are all (of all kinds of points, every N-th).  SWEEP_LIFE: "all" or "brokers", as
+scenario.py has them (both).  SWEEP_ONLY: a pattern of names, as "memory" or
+"accept4/.*/once".  SWEEP_FINE: every so many-th allocation of OpenSSL's (10).  SWEEP_JOBS:
+lives at a time (6).
 """
 
-import concurrent.futures
+import multiprocessing
 import os
 import re
 import shutil
 import subprocess
 import sys
-import threading
 
 sys.dont_write_bytecode = True
 import scenario  # noqa: E402
@@ -75,35 +76,46 @@ HARMLESS = ("futex", "brk", "rt_sigaction", "rt_sigprocmask", "sched_yield", "um
 # These say "again", which no call does for ever; but of a fork EAGAIN is a limit.
 MOMENTARY = ("EINTR", "EAGAIN")
 FORKS = ("clone", "clone3", "vfork")
-# Without these no thread hears of anything any more, not even of a stop.
-SENSES = ("poll", "read", "write")
+# Without it threads hear of nothing any more, not even of a stop.  (What reads and writes fail
+# for ever are those of files and sockets: failing_calls leaves eventfds and signalfds alone.)
+SENSES = ("poll",)
 # A sanitizer's runtime gives up where these fail.
 RUNTIME = ("mmap", "mprotect", "clone", "clone3",
            "prctl", "newfstatat", "sched_getaffinity", "readlink", "getrandom", "sysinfo", "ioctl")
-GIVE_UP = 100000
+TRACES = 3  # lives without a fault, of which the longest says how many places there are
+AHEAD = 8  # plans a process that wait for their turn
 NO_SECCOMP = 77  # says failing_calls
 
 
 class Sweep:
-    def __init__(self, tap, scratch, pool, program, tool, tls):
-        self.tap, self.scratch, self.pool = tap, scratch, pool
+    """What all lives of one kind share; each process of the pool has its copy."""
+
+    def __init__(self, scratch, name, parts, program, tool, tls):
+        self.scratch, self.name, self.parts = scratch, name, parts
         self.program, self.tool, self.tls = program, tool, tls
-        self.addresses, self.lock, self.number = scenario.addresses(), threading.Lock(), 0
-        self.points = self.memory = 0
+        self.owner, self.addresses, self.kafka, self.number = None, None, None, 0
+        self.most = {}  # by what makes it fail: descriptors and threads without a fault
         # What OpenSSL forgets on its own way out of its own failure: some bytes, once.
         self.openssl_leaks = os.path.join(scratch, "openssl.leaks")
         with open(self.openssl_leaks, "w", encoding="ascii") as file:
             file.write("leak:libcrypto.so\n")
-        self.given_up = 0
         with open(program, "rb") as file:
             self.sanitized = re.search(rb"__[at]san_init", file.read()) is not None
 
+    def settle(self):
+        """Each process has addresses, and a mock cluster, of its own."""
+        if self.owner != os.getpid():
+            self.owner, self.addresses = os.getpid(), scenario.addresses()
+            self.kafka = scenario.brokers.Kafka(self.scratch) if "kafka" in self.parts.brokers \
+                else None
+
     def life(self, plan):
         """A daemon to which that will happen; a call to know whether it has, and its trace."""
-        with self.lock:
-            self.number += 1
-            number, address = self.number, next(self.addresses)
-        directory = os.path.join(self.scratch, "%s.%d" % (re.sub("[/:]", "-", plan), number))
+        self.settle()
+        self.number += 1
+        address = next(self.addresses)
+        directory = os.path.join(self.scratch, "%s.%d.%d" % (
+            re.sub("[/:]", "-", plan), self.owner, self.number))
         trace = directory + ".trace"
         if plan.startswith("memory/"):
             env, wrapper = {"CISTERN_FAIL_MEMORY": plan[7:], "CISTERN_FAIL_TRACE": trace}, ()
@@ -113,8 +125,10 @@ class Sweep:
             env, wrapper = {"CISTERN_FAIL_TRACE": trace}, ()
         else:
             env, wrapper = {}, (self.tool, trace, plan)
-        life = scenario.Life(directory, address, wrapper, env, self.program, self.tls)
+        life = scenario.Life(directory, address, wrapper, env, self.program, self.tls, self.parts,
+                             self.kafka)
         life.sanitized = self.sanitized
+        life.most = self.most.get(plan.startswith("memory"))
         # OpenSSL 3.0 remembers what it could not look up as unknown; see tls.c.
         life.lasting = ("tls",) if plan.startswith("memory/c") else ()
 
@@ -126,7 +140,7 @@ class Sweep:
         return life, said
 
     def run(self, plan):
-        """(whether it came to that, what was wrong)"""
+        """What came of it: an Outcome."""
         life, said = self.life(plan)
 
         def struck():
@@ -137,58 +151,148 @@ class Sweep:
         log_may_fail = re.search(r"^! writev?/.* args 0x2 ", what, re.M) is not None
         problems = life.judge(ready, log_may_fail)
         # It asks libc about each new thread, and ends the process when there is no memory.
-        if self.sanitized and re.search(r"CHECK failed: sanitizer_\S+ \"\(\(pthread_getattr_np",
-                                        life.text()):
-            with self.lock:
-                self.given_up += 1
-            problems = []
-        with self.lock:
-            self.points += there
-            self.memory = max(self.memory, life.memory)
-        if problems:
-            return there, "%s: %s\n%s\n%s" % (plan, "; ".join(problems), what[:3000],
-                                                 life.text()[-2500:])
+        given_up = self.sanitized and re.search(
+            r"CHECK failed: sanitizer_\S+ \"\(\(pthread_getattr_np", life.text()) is not None
+        if problems and not given_up:
+            return Outcome(there, life.memory, False, "%s: %s\n%s\n%s" % (
+                plan, "; ".join(problems), what[:3000], life.text()[-2500:]))
         shutil.rmtree(life.directory)
         if os.path.exists(life.directory + ".trace"):
             os.unlink(life.directory + ".trace")
-        return there, None
+        return Outcome(there, life.memory, given_up, None)
+
+    def end(self):
+        """What this process has of its own is given back."""
+        if self.kafka:
+            self.kafka.close()
+        self.owner = self.kafka = None
 
     def trace(self, plan):
-        """{name: how many there were} in a life without a fault."""
-        life, said = self.life(plan)
-        problems = life.judge(life.live(lambda: False))
-        if problems:
-            raise SystemExit("without a fault: %s\n%s" % (problems, life.text()))
-        counts = {}
-        for line in re.findall("^= (.*)$", said(), re.M):
-            words = line.split()
-            name, n = (words[1], words[0]) if words[0].isdigit() else (words[0], words[1])
-            counts[os.path.basename(name)] = int(n)
+        """{name: how many there were, at most} in lives without a fault."""
+        counts, most = {}, (0, 0)
+        for _ in range(TRACES):
+            life, said = self.life(plan)
+            problems = life.judge(life.live(lambda: False))
+            if problems:
+                raise SystemExit("without a fault: %s\n%s" % (problems, life.text()))
+            most = tuple(map(max, most, life.belongings))
+            for line in re.findall("^= (.*)$", said(), re.M):
+                words = line.split()
+                name, n = (words[1], words[0]) if words[0].isdigit() else (words[0], words[1])
+                name = os.path.basename(name)
+                counts[name] = max(int(n), counts.get(name, 0))
+        self.most[plan == "memory"] = most
         return counts
 
-    def all_of(self, title, plans, at_least=1):
-        """One test: the plans, K for K, until none strikes any more."""
-        struck, wrong, more, plans = 0, [], True, iter(plans)
-        while more:
-            some = [plan for plan, _ in zip(plans, range(16))]
-            if not some:
-                break
-            results = list(self.pool.map(self.run, some))
-            struck += sum(there for there, _ in results)
-            wrong += [what for _, what in results if what]
-            more = any(there for there, _ in results)
-        for text in wrong[:int(os.environ.get("SWEEP_SHOW", "4"))]:
-            self.tap.note(text)
-        self.tap.result(not wrong and struck >= at_least, "%s: %d points" % (title, struck),
-                        "%d of them went wrong" % len(wrong))
+
+class Outcome:
+    """struck: whether it came to that; wrong: None, or a text."""
+
+    def __init__(self, struck, memory, given_up, wrong):
+        self.struck, self.memory, self.given_up, self.wrong = struck, memory, given_up, wrong
+
+
+class Series:
+    """One test: places of one kind, all failing alike."""
+
+    def __init__(self, title, plans, at_least=1):
+        self.title, self.plans, self.at_least = title, plans, at_least
+        self.struck, self.wrong, self.left = 0, [], 0
 
 
 def steps(coarse, first, step, most):
-    """Which of `most` are looked at: all, or a few of them that move with the name."""
+    """Which of `most` places are looked at: all, or a few of them that move with the name.
+    One life has more of them than another, so all is some more than have been seen."""
     if not coarse:
-        return range(1, GIVE_UP, step)
-    stride = max(1, most // coarse)
+        return range(1, most + most // 20 + 2, step)
+    stride = max(1, int(most // coarse))
     return range(1 + first % stride, most + 1, stride)
+
+
+def memory_series(counts, coarse, only):
+    of_crypto = counts.get("libcrypto.so.3", 0)
+    # failing.c says why those are not asked.
+    of_others = counts["all"] - of_crypto - sum(n for name, n in counts.items() if name.startswith(
+        ("libconfig.", "librdkafka.")))
+    fine = int(os.environ.get("SWEEP_FINE", "10"))
+    for times in ("once", "on"):
+        for kind, most, part, step in (("", of_others, 24, 1),
+                                       ("c", of_crypto, 6, fine)):
+            if most > 0 and only.search("memory/" + times + kind):
+                yield Series("memory/%s, %s" % (times, "libcrypto's" if kind
+                                                else "all but libcrypto's"),
+                             ["memory/%s%d:%s" % (kind, k, times.replace("once", "1"))
+                              for k in steps(part * coarse, 7, step, most)])
+
+
+def call_series(counts, coarse, only, sanitized):
+    for name in sorted(set(counts) & set(CALLS)):
+        if sanitized and name in RUNTIME:
+            continue
+        for times in ("once",) if name in SENSES else ("once", "on"):
+            errors = [error for error in CALLS[name].split()
+                      if only.search("%s/%s/%s" % (name, error, times)) and
+                      (times == "once" or error not in MOMENTARY or name in FORKS)]
+            if errors:
+                yield Series("%s/%s" % (name, times), [
+                    "%s/%d:%s:%s" % (name, k, error, times.replace("once", "1"))
+                    for k in steps(coarse, sum(map(ord, name + times)), 1, counts[name])
+                    for error in (errors[:1] if coarse else errors)], 0 if coarse else 1)
+
+
+def run(job):
+    at, plan = job
+    try:
+        return at, the_sweep.run(plan)
+    except Exception as error:  # pylint: disable=broad-except # must come home as a finding
+        return at, Outcome(False, 0, False, "%s: %r" % (plan, error))
+
+
+the_sweep = None  # of the life that is being swept, for the processes of the pool
+
+
+def sweep_all(tap, sweep, series, jobs):
+    """All plans of all series, side by side; (points, memory, lives that gave up)."""
+    global the_sweep  # pylint: disable=global-statement
+    the_sweep = sweep
+    points = memory = given_up = 0
+    plans = [(at, plan) for at, one in enumerate(series) for plan in one.plans]
+    for one in series:
+        one.left = len(one.plans)
+    with multiprocessing.get_context("fork").Pool(jobs) as pool:
+        for at, outcome in pool.imap_unordered(run, plans):
+            one = series[at]
+            points += outcome.struck
+            given_up += outcome.given_up
+            memory = max(memory, outcome.memory)
+            one.struck += outcome.struck
+            one.left -= 1
+            if outcome.wrong is not None:
+                one.wrong.append(outcome.wrong)
+            if one.left == 0:
+                for text in one.wrong[:int(os.environ.get("SWEEP_SHOW", "4"))]:
+                    tap.note(text)
+                tap.result(not one.wrong and one.struck >= one.at_least, "%s, %s: %d points" % (
+                    sweep.name, one.title, one.struck), "%d of them went wrong" % len(one.wrong))
+        pool.close()
+        pool.join()
+    return points, memory, given_up
+
+
+def part_of(series):
+    """SWEEP_PART of them: of all points every so many-th, so that each part has all kinds."""
+    part, parts = map(int, os.environ.get("SWEEP_PART", "1/1").split("/"))
+    number = -1
+    for one in series:
+        plans = []
+        for plan in one.plans:
+            number += 1
+            if number % parts == part - 1:
+                plans.append(plan)
+        one.plans = plans
+        if parts > 1:
+            one.at_least = 0
+    return [one for one in series if one.plans]
 
 
 def main():
@@ -199,50 +303,46 @@ def main():
             storage.skip_all("ThreadSanitizer's runtime does not start behind another malloc; the "
                              "builds without it are swept")
     coarse = os.environ.get("SWEEP_FAILING", "coarse") != "full"
-    step = int(os.environ.get("SWEEP_STEP", "1"))
     only = re.compile(os.environ.get("SWEEP_ONLY", ""))
-    tap = storage.Tap()
-    with storage.Scratch() as scratch, concurrent.futures.ThreadPoolExecutor(
-            max_workers=int(os.environ.get("SWEEP_JOBS", "4"))) as pool:
-        sweep = Sweep(tap, scratch, pool, program, os.path.abspath(tool),
-                      scenario.prepare(scratch))
-        counts = sweep.trace("memory")
-        tap.note("allocations: " + ", ".join("%s %d" % item for item in counts.items()))
-        of_crypto = counts.get("libcrypto.so.3", 0)
-        for times in ("once", "on"):
-            title = "memory/" + times
-            for kind, most, part, fine in (("", counts["all"] - of_crypto, 24, 1),
-                                           ("c", of_crypto, 6, 10)):
-                if most > 0 and only.search(title + kind):
-                    sweep.all_of("%s, %s" % (title, "libcrypto's" if kind else "all but libcrypto's"),
-                                 ("memory/%s%d:%s" % (kind, k, times.replace("once", "1"))
-                                  for k in steps(part * coarse, 7, step * fine, most)))
-        if subprocess.run([tool, os.devnull, "trace", "/bin/true"], check=False,
-                          stderr=subprocess.DEVNULL).returncode == NO_SECCOMP:
-            tap.result(True, "system calls # SKIP no user notification by seccomp here")
-            return tap.end()
-        counts = sweep.trace("trace")
-        tap.note("system calls: " + ", ".join("%s %d" % item for item in counts.items()))
-        unknown = set(counts) - set(CALLS) - set(HARMLESS)
-        tap.result(not unknown, "every call has its errors: %d kinds, %d calls" % (
-            len(counts), sum(counts.values())), str(unknown))
-        for name in sorted(set(counts) & set(CALLS)):
-            if sweep.sanitized and name in RUNTIME:
+    no_seccomp = subprocess.run([tool, os.devnull, "trace", "/bin/true"], check=False,
+                                stderr=subprocess.DEVNULL).returncode == NO_SECCOMP
+    tap, jobs = storage.Tap(), int(os.environ.get("SWEEP_JOBS", "6"))
+    lives = os.environ.get("SWEEP_LIFE", " ".join(scenario.LIVES)).split()
+    points, memory, given_up, sanitized = 0, 0, 0, False
+    with storage.Scratch() as scratch:
+        tls = scenario.prepare(scratch)
+        for name in lives:
+            parts = scenario.LIVES[name]
+            why = parts.missing(program)
+            if why is not None:
+                tap.result(True, "life %s # SKIP %s" % (name, why))
                 continue
-            for times in ("once",) if name in SENSES else ("once", "on"):
-                errors = [error for error in CALLS[name].split()
-                          if only.search("%s/%s/%s" % (name, error, times)) and
-                          (times == "once" or error not in MOMENTARY or name in FORKS)]
-                if not errors:
-                    continue
-                plans = ("%s/%d:%s:%s" % (name, k, error, times.replace("once", "1"))
-                         for k in steps(coarse, sum(map(ord, name + times)), step, counts[name])
-                         for error in (errors[:1] if coarse else errors))
-                sweep.all_of("%s/%s" % (name, times), plans, 0 if coarse else 1)
+            sweep = Sweep(scratch, name, parts, program, os.path.abspath(tool), tls)
+            sanitized = sweep.sanitized
+            # A few of each make a life of brokers' worth while; make check has no time for more.
+            some = coarse and (1 if parts is scenario.ALL else 0.4)
+            counts = sweep.trace("memory")
+            tap.note("%s, allocations: %s" % (
+                name, ", ".join("%s %d" % item for item in counts.items())))
+            series = list(memory_series(counts, some, only))
+            if no_seccomp:
+                tap.result(True, "%s, system calls # SKIP no user notification by seccomp here" %
+                           name)
+            else:
+                counts = sweep.trace("trace")
+                tap.note("%s, system calls: %s" % (
+                    name, ", ".join("%s %d" % item for item in counts.items())))
+                unknown = set(counts) - set(CALLS) - set(HARMLESS)
+                tap.result(not unknown, "%s, every call has its errors: %d kinds, %d calls" % (
+                    name, len(counts), sum(counts.values())), str(unknown))
+                series += call_series(counts, some, only, sweep.sanitized)
+            sweep.end()
+            found = sweep_all(tap, sweep, part_of(series), jobs)
+            points, memory, given_up = points + found[0], max(memory, found[1]), given_up + found[2]
         tap.note("%d points swept, at most %d KiB resident%s" % (
-            sweep.points, sweep.memory >> 10,
-            ", with sanitizers; their runtime ended %d lives itself" % sweep.given_up
-            if sweep.sanitized else ""))
+            points, memory >> 10,
+            ", with sanitizers; their runtime ended %d lives itself" % given_up
+            if sanitized else ""))
         if tap.failed:
             raise SystemExit(tap.end())
     return tap.end()

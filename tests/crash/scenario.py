@@ -2,9 +2,11 @@
 fail in it: a start, messages by every listener to every sink, requests for its status, a
 reload, more messages, a stop.  And the judge of what became of it.
 
-A new sink is a row of SINKS, a new listener a row of LISTENERS.
+A new sink is a row of SINKS, a new listener a row of LISTENERS.  The sinks of brokers have a
+life of their own (BROKERS), as they take longer.
 """
 
+import functools
 import hashlib
 import json
 import os
@@ -18,6 +20,7 @@ import subprocess
 import sys
 import time
 
+import brokers
 import storage
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tls"))
@@ -60,10 +63,10 @@ def look_records(path):
         yield "half a record", lines[-1]
 
 
-def look_handed(directory):
+def look_handed(directory, to="handed"):
     """What a spool holds, and what it has handed on: one of them is where a message is, or both."""
     yield from look_spool(directory, "hand")
-    yield from look_records(os.path.join(directory, "handed"))
+    yield from look_records(os.path.join(directory, to))
 
 
 def look_command(directory):
@@ -144,6 +147,48 @@ ADDED = "added"  # by the reload
 LISTENERS_ADDED = ('', ("file",), frame_line, (110,), "receipts", "tcp")
 
 
+class Parts:
+    """What a life has: tables like those above, and whom it needs beside the daemon."""
+
+    def __init__(self, sinks, listeners, added, brokers=()):
+        self.sinks, self.listeners, self.added, self.brokers = sinks, listeners, added, brokers
+
+    def missing(self, program):
+        """Why a build cannot have such a life; else None."""
+        return next(filter(None, (brokers.missing(one, program) for one in self.brokers)), None)
+
+
+ALL = Parts(SINKS, LISTENERS, LISTENERS_ADDED)
+
+# What brokers.py plays; `gone` is a server that nobody is, so its spool keeps what it has.
+NATS = ('type = "nats"; servers = "nats://{address}:%d"; stream = "LIFE"; subject = "life.{{listener}}"; '
+        'timeout = "%ds"; ')
+BROKERS = Parts({
+    "nats": (NATS % (11100, 5) + 'claim_check = "claims";',
+             lambda directory: look_records(os.path.join(directory, "nats"))),
+    "claims": ('type = "spool"; directory = "{directory}/claims"; min_free = 0;', None),
+    "kafka": ('type = "kafka"; brokers = "{kafka}"; topic = "life"; timeout = "5s"; '
+              'properties = [ "reconnect.backoff.ms=10", "reconnect.backoff.max.ms=100" ];',
+              lambda directory: look_records(os.path.join(directory, "kafka"))),
+    "hand": ('type = "spool"; directory = "{directory}/hand"; min_free = 0; forward = "nats"; '
+             'retry_min = "10ms"; retry_max = "100ms";',
+             lambda directory: look_handed(directory, "nats")),
+    "kept": ('type = "spool"; directory = "{directory}/kept"; min_free = 0; forward = "gone"; '
+             'retry_min = "10ms"; retry_max = "100ms";',
+             lambda directory: look_spool(directory, "kept")),
+    "gone": (NATS % (11101, 1), None),
+}, {
+    "nats": ('framing = "netstring";', ("nats",), frame_netstring, (130, 70000, 2000), "receipts",
+             "tcp"),
+    "kafka": ('framing = "netstring";', ("kafka",), frame_netstring, (130, 3000), "receipts", "tcp"),
+    "handing": ('framing = "netstring";', ("hand",), frame_netstring, (140, 90), "receipts", "tcp"),
+    "keeping": ('framing = "netstring";', ("kept",), frame_netstring, (140,), "receipts", "tcp"),
+}, ('framing = "netstring";', ("nats", "kafka"), frame_netstring, (110,), "receipts", "tcp"),
+    ("nats", "kafka"))
+LIVES = {"all": ALL, "brokers": BROKERS}
+
+
+@functools.lru_cache(maxsize=None)
 def message(name, size):
     """Text that proves itself, of at least 70 bytes."""
     filler = random.Random(name).randbytes(max(0, (size - len(name) - 66) // 2)).hex()
@@ -167,11 +212,16 @@ class Message:
 class Life:
     """One life of a daemon in a directory, on an address that nobody else has."""
 
-    def __init__(self, directory, address, wrapper=(), env=None, program=None, tls=True):
+    def __init__(self, directory, address, wrapper=(), env=None, program=None, tls=True,
+                 parts=ALL, kafka=None):
         os.mkdir(directory)
         os.mkdir(os.path.join(directory, "kept"))
-        self.directory, self.address = directory, address
-        self.listeners = {name: row for name, row in LISTENERS.items() if tls or name != "tls"}
+        self.directory, self.address, self.parts = directory, address, parts
+        self.listeners = {name: row for name, row in parts.listeners.items()
+                          if tls or name != "tls"}
+        self.kafka, self.kafka_begin = kafka, kafka.end() if kafka else 0
+        self.nats = brokers.Nats(address, os.path.join(directory, "nats")) \
+            if "nats" in parts.brokers else None
         self.config = os.path.join(directory, "cistern.conf")
         self.write_config("")
         self.messages, self.problems = [], []
@@ -188,21 +238,23 @@ class Life:
 
     def write_config(self, more):
         keep = '"%s"' % KEEP.replace('"', '\\"')
-        where = {"directory": self.directory, "keep": keep}
+        where = {"directory": self.directory, "keep": keep, "address": self.address,
+                 "kafka": self.kafka.brokers if self.kafka else ""}
         rows = dict(self.listeners)
         if more:
-            rows[ADDED] = LISTENERS_ADDED
+            rows[ADDED] = self.parts.added
         listeners = " ".join(
             "%s = {{ port = %d; deliver = [ %s ]; %s %s }};" % (
                 name, 11001 + number, ", ".join('"%s"' % sink for sink in row[1]),
                 row[0] if "{{" in row[0] or "{directory}" in row[0]
                 else row[0].replace("{", "{{").replace("}", "}}"), more)
             for number, (name, row) in enumerate(rows.items()))
-        listeners = listeners.replace("port = %d; " % self.port("local"), "")
-        sinks = " ".join("%s = {{ %s }};" % (name, row[0]) for name, row in SINKS.items())
+        if "local" in rows:
+            listeners = listeners.replace("port = %d; " % self.port("local"), "")
+        sinks = " ".join("%s = {{ %s }};" % (name, row[0]) for name, row in self.parts.sinks.items())
         with open(self.config, "w", encoding="ascii") as out:
             out.write(CONFIG.format(listeners=listeners.format(**where), user="",
-                                    sinks=sinks.format(**where), address=self.address, **where))
+                                    sinks=sinks.format(**where), **where))
 
     def port(self, name):
         return 11001 + (list(self.listeners) + [ADDED]).index(name)
@@ -242,7 +294,7 @@ class Life:
                 return True
             if self.is_over():
                 return False
-            if time.monotonic() > began + 5 and self.connects():
+            if time.monotonic() > began + 2 and self.connects():
                 return True
             time.sleep(storage.NO_READ)
         self.problems.append("neither ready nor ended")
@@ -336,7 +388,7 @@ class Life:
     def abandon(self):
         """Half a message, and gone: what becomes of it is nobody's receipt."""
         try:
-            with self.connect("net", "tcp") as connection:
+            with self.connect(next(iter(self.listeners)), "tcp") as connection:
                 connection.sendall(b"100:abc")
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER,
                                       b"\1\0\0\0\0\0\0\0")
@@ -389,6 +441,28 @@ class Life:
         except (OSError, TypeError, AttributeError):
             pass
 
+    def look_at_belongings(self):
+        """(descriptors, threads) of the daemon."""
+        try:
+            return tuple(len(os.listdir("/proc/%d/%s" % (self.daemon(), what)))
+                         for what in ("fd", "task"))
+        except (OSError, TypeError):
+            return 0, 0
+
+    def wait_given_back(self):
+        """What others have at their end is enough for this one, too, once connections are gone."""
+        began = time.monotonic()
+        while True:
+            self.belongings = self.look_at_belongings()
+            if self.most is None or self.is_over() or all(
+                    have <= most for have, most in zip(self.belongings, self.most)):
+                return
+            if time.monotonic() > began + PATIENCE / 2:
+                self.problems.append("not given back: %d descriptors, %d threads, where others have "
+                                     "%d and %d" % (self.belongings + self.most))
+                return
+            time.sleep(storage.NO_READ)
+
     def stop(self):
         self.look_at_memory()
         self.signal(signal.SIGTERM)
@@ -403,6 +477,12 @@ class Life:
             self.code = "stuck"
         self.stdout.close()
         self.stderr.close()
+        if self.nats:
+            self.nats.close()
+        if self.kafka:
+            self.kafka.copy(self.kafka_begin, [each.id for each in self.messages if
+                                               each.accepted and "kafka" in each.sinks],
+                            os.path.join(self.directory, "kafka"))
         return self.code
 
     def live(self, struck):
@@ -418,7 +498,7 @@ class Life:
         if failed and not before and not struck():
             self.problems.append("failed without a fault: %s" % failed)
         if self.reload():
-            self.exchange(ADDED, LISTENERS_ADDED, "b")
+            self.exchange(ADDED, self.parts.added, "b")
         elif not struck():
             self.problems.append("the reload failed without a fault")
         before = struck()
@@ -428,12 +508,14 @@ class Life:
             self.problems.append("failed when the fault was gone: %s" % failed)
         if self.is_transient:
             self.wait_handed_on()
+            self.wait_given_back()
         self.stop()
         return True
 
     sanitized = False
     struck = staticmethod(lambda: False)
     lasting = ()  # names of what may not get well again
+    belongings, most = (0, 0), None  # descriptors and threads at the end; what they may be
     is_transient = True  # False: what fails goes on to fail, so nobody need be served
 
     # What is left
@@ -475,7 +557,7 @@ class Life:
         failed = os.path.join(self.directory, "hand", "failed")
         if os.path.isdir(failed) and os.listdir(failed):
             self.problems.append("failed: %r" % os.listdir(failed))
-        for name, (_, look) in SINKS.items():
+        for name, (_, look) in self.parts.sinks.items():
             if look is None:
                 continue
             by_id, all_data = {}, set()
