@@ -114,8 +114,8 @@ class Sweep:
         self.settle()
         self.number += 1
         address = next(self.addresses)
-        directory = os.path.join(self.scratch, "%s.%d.%d" % (
-            re.sub("[/:]", "-", plan), self.owner, self.number))
+        directory = os.path.join(self.scratch, "%s.%s.%d.%d" % (
+            self.name, re.sub("[/:]", "-", plan), self.owner, self.number))
         trace = directory + ".trace"
         if plan.startswith("memory/"):
             env, wrapper = {"CISTERN_FAIL_MEMORY": plan[7:], "CISTERN_FAIL_TRACE": trace}, ()
@@ -148,7 +148,9 @@ class Sweep:
         life.is_transient = not plan.endswith(":on")
         ready = life.live(struck)
         what, there = said(), struck()
-        log_may_fail = re.search(r"^! writev?/.* args 0x2 ", what, re.M) is not None
+        # What fails from then on comes to the log, too.
+        log_may_fail = re.search(r"^! writev?/.* args 0x2 ", what, re.M) is not None or (
+            plan.startswith("write") and plan.endswith(":on"))
         problems = life.judge(ready, log_may_fail)
         # It asks libc about each new thread, and ends the process when there is no memory.
         given_up = self.sanitized and re.search(
