@@ -6,6 +6,8 @@
  * by a look at all of them once a second and before another one is accepted.  A
  * connection is ended by shutting its socket down, which evhttp finds out by itself.
  *
+ * Nor does evhttp do anything when it cannot accept: it would try again at once, for ever.
+ *
  * evhttp 2.1.12 closes the descriptor while the bufferevent's events are still in the
  * base.  Without our reference they would go at once; with it whoever was given the number
  * next (a listener of a reload) would never hear of anything, as libevent took the number
@@ -42,6 +44,7 @@
 #define MOST_EVER 96    /* then nobody is accepted any more */
 #define BACKLOG 1024
 #define NEWCOMER 100000 /* microseconds that nobody is sent away in */
+#define EPISODE 10000000 /* without failures to accept, and the next one is told again */
 #define HEADERS 8192    /* bytes of a request */
 #define READ 16384      /* bytes that lie unread at the most; evhttp has to see that there are too many */
 #define SILENCE 5       /* seconds */
@@ -67,9 +70,14 @@ struct http {
 	unsigned n_peers;
 	struct event *look;
 	bool full;
+	uint64_t failed; /* when nobody could be accepted; 0: never */
 	http_handler *handle;
 	void *arg;
+	struct http *next; /* of all */
 };
+
+/* A listener's callbacks get an argument of evhttp's; by this ours is found. */
+static struct http *all;
 
 /* ------------------------------------------------------------- connections */
 
@@ -91,6 +99,28 @@ http_shut(struct http *http)
 {
 	http->full = true;
 	(void)http_listen(http, false);
+}
+
+/* No descriptor, no memory: again in a while. */
+static void
+http_on_error(struct evconnlistener *listener, void *arg)
+{
+	static const struct timeval later = {.tv_usec = 100000};
+	int error = EVUTIL_SOCKET_ERROR();
+	uint64_t now = clock_now();
+	struct http *http = all;
+
+	(void)arg;
+	while (http != NULL && http->listeners[0] != listener && http->listeners[1] != listener)
+		http = http->next;
+	if (http == NULL)
+		return;
+	http_shut(http);
+	event_add(http->look, &later);
+	if (http->failed == 0 || now - http->failed >= EPISODE)
+		log_event(LOG_LEVEL_ERROR, "accept-failed",
+			  "the status service cannot accept: %s; who asks waits", strerror(error));
+	http->failed = now;
 }
 
 /* Whether evhttp has freed its connection.  The descriptor is open until our reference goes. */
@@ -312,102 +342,6 @@ http_on_request(struct evhttp_request *request, void *arg)
 	}
 }
 
-/* ----------------------------------------------------------------- answers */
-
-struct http_body *
-http_body_new(char *bytes, size_t len)
-{
-	struct http_body *body = malloc(sizeof(*body));
-
-	if (body == NULL)
-		free(bytes);
-	else
-		*body = (struct http_body){.references = 1, .len = len, .bytes = bytes};
-	return body;
-}
-
-void
-http_body_unref(struct http_body *body)
-{
-	if (body == NULL || --body->references > 0)
-		return;
-	free(body->bytes);
-	free(body);
-}
-
-static void
-body_on_sent(const void *bytes, size_t len, void *arg)
-{
-	(void)bytes;
-	(void)len;
-	http_body_unref(arg);
-}
-
-static const char *
-reason(int code)
-{
-	switch (code) {
-	case 200:
-		return "OK";
-	case 400:
-		return "Bad Request";
-	case 404:
-		return "Not Found";
-	case 405:
-		return "Method Not Allowed";
-	case 421:
-		return "Misdirected Request";
-	default:
-		return "Service Unavailable";
-	}
-}
-
-void
-http_reply(struct evhttp_request *request, int code, const char *type, const char *policy,
-	   struct http_body *body)
-{
-	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
-	bool head = evhttp_request_get_command(request) == EVHTTP_REQ_HEAD;
-	struct evbuffer *out = head || body == NULL ? NULL : evbuffer_new();
-	char length[24];
-
-	evhttp_add_header(headers, "Connection", "close");
-	evhttp_add_header(headers, "Cache-Control", "no-store");
-	evhttp_add_header(headers, "Content-Security-Policy",
-			  policy != NULL ? policy : "default-src 'none'; frame-ancestors 'none'");
-	evhttp_add_header(headers, "Content-Type", type);
-	evhttp_add_header(headers, "Cross-Origin-Resource-Policy", "same-origin");
-	evhttp_add_header(headers, "Referrer-Policy", "no-referrer");
-	evhttp_add_header(headers, "X-Content-Type-Options", "nosniff");
-	if (head && body != NULL) {
-		snprintf(length, sizeof(length), "%zu", body->len);
-		evhttp_add_header(headers, "Content-Length", length);
-	}
-	if (out != NULL) {
-		body->references++;
-		if (evbuffer_add_reference(out, body->bytes, body->len, body_on_sent, body) == -1) {
-			http_body_unref(body);
-			evbuffer_free(out);
-			out = NULL;
-		}
-	}
-	if (out == NULL && !head)
-		code = HTTP_SERVUNAVAIL; /* no memory: without its body it would mislead */
-	evhttp_send_reply(request, code, reason(code), out);
-	if (out != NULL)
-		evbuffer_free(out);
-}
-
-void
-http_reply_text(struct evhttp_request *request, int code, const char *text)
-{
-	char *copy = strdup(text);
-	struct http_body *body = copy != NULL ? http_body_new(copy, strlen(text)) : NULL;
-
-	http_reply(request, code, "text/plain; charset=utf-8", NULL, body);
-	http_body_unref(body);
-}
-
 /* ------------------------------------------------------------- open, close */
 
 static int
@@ -451,6 +385,7 @@ http_bind(struct http *http, const struct types_address *address, const struct c
 		errno = ENOMEM;
 		return -1;
 	}
+	evconnlistener_set_error_cb(http->listeners[n], http_on_error);
 	evconnlistener_disable(http->listeners[n]); /* until http_begin */
 	http->n_listeners++;
 	return 0;
@@ -487,6 +422,8 @@ http_open(struct http **opened, struct event_base *base, const struct config_sta
 	}
 	http->handle = handle;
 	http->arg = arg;
+	http->next = all;
+	all = http;
 	evhttp_set_gencb(http->server, http_on_request, http);
 	evhttp_set_bevcb(http->server, http_on_accept, http);
 	evhttp_set_max_headers_size(http->server, HEADERS);
@@ -571,10 +508,14 @@ http_is_idle(const struct http *http)
 void
 http_close(struct http *http)
 {
+	struct http **at;
 	struct peer *peer;
 
 	if (http == NULL)
 		return;
+	for (at = &all; *at != http; at = &(*at)->next)
+		;
+	*at = http->next;
 	http->n_listeners = 0; /* evhttp frees them */
 	evhttp_free(http->server);
 	while ((peer = http->peers) != NULL) {

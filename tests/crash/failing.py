@@ -82,6 +82,7 @@ SENSES = ("poll",)
 # A sanitizer's runtime gives up where these fail.
 RUNTIME = ("mmap", "mprotect", "clone", "clone3",
            "prctl", "newfstatat", "sched_getaffinity", "readlink", "getrandom", "sysinfo", "ioctl")
+TRIES_MOST = 2000  # of a call that goes on to fail, in a life; more is a loop without a pause
 TRACES = 3  # lives without a fault, of which the longest says how many places there are
 AHEAD = 8  # plans a process that wait for their turn
 NO_SECCOMP = 77  # says failing_calls
@@ -152,6 +153,9 @@ class Sweep:
         log_may_fail = re.search(r"^! writev?/.* args 0x2 ", what, re.M) is not None or (
             plan.startswith("write") and plan.endswith(":on"))
         problems = life.judge(ready, log_may_fail)
+        tries = re.search(r"^~ (\d+)", what, re.M)
+        if tries and int(tries.group(1)) > TRIES_MOST:
+            problems.append("it was tried %s times" % tries.group(1))
         # It asks libc about each new thread, and ends the process when there is no memory.
         given_up = self.sanitized and re.search(
             r"CHECK failed: sanitizer_\S+ \"\(\(pthread_getattr_np", life.text()) is not None

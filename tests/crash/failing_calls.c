@@ -12,7 +12,8 @@
  * execve on.  Counted is what lies between the two marks of failing.h.
  *
  * LOG gets a line for PROGRAM's process ("pid N"), one for the first call that failed
- * ("! ..."), and with "trace" one a call that was made ("= CALL N").  It ends as PROGRAM
+ * ("! ...") and one with how many did ("~ N"), with "trace" one a call that was made
+ * ("= CALL N").  It ends as PROGRAM
  * ends, by the same code or signal; 125: it could not do its work, 77: there is no
  * seccomp here.
  */
@@ -84,7 +85,8 @@ static struct {
 } plan;
 
 static unsigned long long counts[CALLS];
-static int counting, told, out;
+static unsigned long long told;
+static int counting, out;
 
 _Noreturn static void
 cannot(const char *what)
@@ -324,6 +326,7 @@ main(int argc, char **argv)
 	serve(listener, &program);
 	if (waitpid(pid, &status, 0) != pid)
 		cannot("waitpid");
+	say("~ %llu\n", told);
 	for (size_t i = 0; plan.call == -1 && i < CALLS; i++)
 		if (counts[i] > 0)
 			say("= %s %llu\n", calls[i].name, counts[i]);

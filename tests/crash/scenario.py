@@ -300,8 +300,19 @@ class Life:
         self.problems.append("neither ready nor ended")
         return True
 
-    def patience(self):
-        return LITTLE_PATIENCE if self.goes_on() else PATIENCE
+    def patiently(self, call, *arguments):
+        """What a socket's call brings; who may wait for ever is left soon."""
+        began = time.monotonic()
+        while True:
+            try:
+                return call(*arguments)
+            except socket.timeout:
+                if self.goes_on() or time.monotonic() > began + PATIENCE:
+                    raise
+
+    def send(self, connection, data):
+        while data:
+            data = data[self.patiently(connection.send, data):]
 
     def goes_on(self):
         return not self.is_transient and self.struck()
@@ -320,14 +331,15 @@ class Life:
         if not self.goes_on():
             self.problems.append("stuck: " + what)
 
-    def connect(self, name, through, patience=None):
-        patience = patience or self.patience()
+    def connect(self, name, through, patience=LITTLE_PATIENCE):
         if through == "unix":
             connection = socket.socket(socket.AF_UNIX)
-            connection.settimeout(patience)
+            connection.settimeout(PATIENCE)
             connection.connect(os.path.join(self.directory, "socket"))
+            connection.settimeout(patience)
             return connection
-        connection = socket.create_connection((self.address, self.port(name)), patience)
+        connection = socket.create_connection((self.address, self.port(name)), PATIENCE)
+        connection.settimeout(patience)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
@@ -341,21 +353,22 @@ class Life:
         try:
             with self.connect(name, through) as connection:
                 if through == "proxy":
-                    connection.sendall(b"PROXY TCP4 192.0.2.9 192.0.2.1 4000 5000\r\n")
+                    self.send(connection, b"PROXY TCP4 192.0.2.9 192.0.2.1 4000 5000\r\n")
                 if through == "tls":
                     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
                     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-                    connection = context.wrap_socket(connection)
-                connection.sendall(b"".join(frame(some_one.data) for some_one in some))
+                    connection = context.wrap_socket(connection, do_handshake_on_connect=False)
+                    self.patiently(connection.do_handshake)
+                self.send(connection, b"".join(frame(some_one.data) for some_one in some))
                 if through != "tls":
                     connection.shutdown(socket.SHUT_WR)
                 while through != "tls" or answer.count(b"\n") < len(some):
-                    piece = connection.recv(65536)
+                    piece = self.patiently(connection.recv, 65536)
                     if not piece:
                         break
                     answer += piece
                 if through == "tls":
-                    connection.unwrap().close()
+                    self.patiently(connection.unwrap).close()
                 orderly = True
         except socket.timeout:
             self.stuck("%s, %r" % (some[0].name, answer[:100]))
@@ -399,10 +412,11 @@ class Life:
         """A request for the status; whether it was answered, by whatever."""
         answer = b""
         try:
-            with socket.create_connection((self.address, 11000), self.patience()) as connection:
+            with socket.create_connection((self.address, 11000), PATIENCE) as connection:
+                connection.settimeout(LITTLE_PATIENCE)
                 connection.sendall(b"GET %s HTTP/1.0\r\n\r\n" % path.encode())
                 while True:
-                    piece = connection.recv(65536)
+                    piece = self.patiently(connection.recv, 65536)
                     if not piece:
                         break
                     answer += piece
