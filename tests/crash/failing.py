@@ -73,8 +73,9 @@ CALLS = {
 }
 # These cannot fail with what they are given, or in another way (brk: libc takes mmap).
 HARMLESS = ("futex", "brk", "rt_sigaction", "rt_sigprocmask", "sched_yield", "umask", "uname", "getpriority", "setpriority", "pselect6")
-# These say "again", which no call does for ever; but of a fork EAGAIN is a limit.
-MOMENTARY = ("EINTR", "EAGAIN")
+# These say "again", or that a client has gone (ECONNABORTED), which no call does for ever; but
+# of a fork EAGAIN is a limit.
+MOMENTARY = ("EINTR", "EAGAIN", "ECONNABORTED")
 FORKS = ("clone", "clone3", "vfork")
 # Without it threads hear of nothing any more, not even of a stop.  (What reads and writes fail
 # for ever are those of files and sockets: failing_calls leaves eventfds and signalfds alone.)
@@ -82,6 +83,7 @@ SENSES = ("poll",)
 # A sanitizer's runtime gives up where these fail.
 RUNTIME = ("mmap", "mprotect", "clone", "clone3",
            "prctl", "newfstatat", "sched_getaffinity", "readlink", "getrandom", "sysinfo", "ioctl")
+ALLOCATORS = ("mmap", "mprotect")  # each malloc tries them
 TRIES_MOST = 2000  # of a call that goes on to fail, in a life; more is a loop without a pause
 TRACES = 3  # lives without a fault, of which the longest says how many places there are
 AHEAD = 8  # plans a process that wait for their turn
@@ -154,7 +156,7 @@ class Sweep:
             plan.startswith("write") and plan.endswith(":on"))
         problems = life.judge(ready, log_may_fail)
         tries = re.search(r"^~ (\d+)", what, re.M)
-        if tries and int(tries.group(1)) > TRIES_MOST:
+        if tries and int(tries.group(1)) > TRIES_MOST and not plan.startswith(ALLOCATORS):
             problems.append("it was tried %s times" % tries.group(1))
         # It asks libc about each new thread, and ends the process when there is no memory.
         given_up = self.sanitized and re.search(
