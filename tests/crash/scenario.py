@@ -319,8 +319,8 @@ class Life:
 
     def wait_handed_on(self):
         """A spool that forwards has nothing left, however often that failed."""
-        began = time.monotonic()
-        while any(look_spool(self.directory, "hand")) and not self.is_over():
+        began, new = time.monotonic(), os.path.join(self.directory, "hand", "new")
+        while os.path.isdir(new) and os.listdir(new) and not self.is_over():
             if time.monotonic() > began + PATIENCE:
                 self.problems.append("not handed on")
                 return

@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import shutil
 import signal
 import socket
@@ -19,7 +20,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "tls"))
 import browser  # noqa: E402
 from manager import Service, connect, wait_for  # noqa: E402
-from storage import Scratch, Tap, program  # noqa: E402
+from storage import DEADLINE, Scratch, Tap, program  # noqa: E402
 from peer import certificate  # noqa: E402
 
 CONFIG = """
@@ -329,6 +330,30 @@ EVIL = ("/CN=<\\/td><img src=x onerror=document.title=1>&\"'"
         "/O=<script>document.title=2<\\/script>\x1b[31m")
 
 
+def no_descriptors(tap, scratch):
+    """Who asks when there is no descriptor waits; the loop does not spin meanwhile, as evhttp
+    would have it, and the log says so once."""
+    service = Service(scratch, CONFIG.format(scratch, "", "")).ready()
+    try:
+        port, pid = status_port(service), service.process.pid
+        ask(port, "/healthz")
+        usual = resource.prlimit(pid, resource.RLIMIT_NOFILE, (8, resource.prlimit(
+            pid, resource.RLIMIT_NOFILE)[1]))
+        with socket.create_connection(("127.0.0.1", port), DEADLINE) as asker:
+            asker.sendall(b"GET /healthz HTTP/1.0\r\n\r\n")
+            service.wait_event("accept-failed", "the status service cannot accept")
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, usual)
+            asker.settimeout(DEADLINE)
+            tap.result(asker.recv(100).startswith(b"HTTP/1.0 200"),
+                       "no descriptor: who waited is answered when there are some")
+            tap.result(len(service.events("accept-failed")) == 1 and
+                       "Error from accept" not in service.log(), "the log says so once",
+                       service.log()[-1000:])
+        tap.result(service.stop() == 0, "an orderly stop")
+    finally:
+        service.end()
+
+
 def page(tap, scratch):
     """In a browser: figures that follow the traffic, names that cannot do anything."""
     certificate(scratch, "ca", "/CN=authority")
@@ -414,7 +439,7 @@ def main():
     if program() is None:
         print("1..0 # SKIP there is no cisternd")
         return 0
-    for test in (figures, hostile, moved, readiness, page):
+    for test in (figures, hostile, moved, readiness, no_descriptors, page):
         with Scratch() as scratch:
             test(tap, scratch)
     return tap.end()
