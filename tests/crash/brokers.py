@@ -34,7 +34,7 @@ def missing(name, program):
     if name == "kafka" and storage.program("KAFKA_MOCK", "tests/kafka/mock") is None:
         return "no mock cluster ($KAFKA_MOCK)"
     said = subprocess.run([program, "-V"], capture_output=True, text=True, check=True).stdout
-    return "built without %s" % name if {"nats": "NATS: libnats", "kafka": "Kafka: librdkafka"}[
+    return "built without %s" % name if {"nats": "libnats", "kafka": "librdkafka"}[
         name] not in said else None
 
 

@@ -83,6 +83,15 @@ SENSES = ("poll",)
 # A sanitizer's runtime gives up where these fail.
 RUNTIME = ("mmap", "mprotect", "clone", "clone3",
            "prctl", "newfstatat", "sched_getaffinity", "readlink", "getrandom", "sysinfo", "ioctl")
+# What went wrong once, by life.  Each part of a sweep looks at these.
+FOUND = {
+    "all": (
+        "accept4/30:EMFILE:on",  # the status service's listener tried again without a pause
+    ),
+    "brokers": (
+        "connect/1:ECONNREFUSED:on",  # librdkafka's lines were logged under a lock
+    ),
+}
 ALLOCATORS = ("mmap", "mprotect")  # each malloc tries them
 TRIES_MOST = 2000  # of a call that goes on to fail, in a life; more is a loop without a pause
 TRACES = 3  # lives without a fault, of which the longest says how many places there are
@@ -248,6 +257,28 @@ def call_series(counts, coarse, only, sanitized):
                     for error in (errors[:1] if coarse else errors)], 0 if coarse else 1)
 
 
+def all_series(tap, sweep, coarse, only, no_seccomp):
+    """What is to be swept in a life, those first that take long."""
+    # make check has no time for as much of the brokers as of the rest.
+    some = coarse and (0.4 if sweep.parts.brokers else 1)
+    counts = sweep.trace("memory")
+    tap.note("%s, allocations: %s" % (
+        sweep.name, ", ".join("%s %d" % item for item in counts.items())))
+    series = list(memory_series(counts, some, only))
+    if no_seccomp:
+        tap.result(True, "%s, system calls # SKIP no user notification by seccomp here" % sweep.name)
+        return part_of(series)
+    counts = sweep.trace("trace")
+    tap.note("%s, system calls: %s" % (
+        sweep.name, ", ".join("%s %d" % item for item in counts.items())))
+    unknown = set(counts) - set(CALLS) - set(HARMLESS)
+    tap.result(not unknown, "%s, every call has its errors: %d kinds, %d calls" % (
+        sweep.name, len(counts), sum(counts.values())), str(unknown))
+    calls = list(call_series(counts, some, only, sweep.sanitized))
+    found = [plan for plan in FOUND[sweep.name] if only.search(plan)]
+    return ([Series("what was found", found)] if found else []) + part_of(calls + series)
+
+
 def run(job):
     at, plan = job
     try:
@@ -327,25 +358,9 @@ def main():
                 continue
             sweep = Sweep(scratch, name, parts, program, os.path.abspath(tool), tls)
             sanitized = sweep.sanitized
-            # A few of each make a life of brokers' worth while; make check has no time for more.
-            some = coarse and (1 if parts is scenario.ALL else 0.4)
-            counts = sweep.trace("memory")
-            tap.note("%s, allocations: %s" % (
-                name, ", ".join("%s %d" % item for item in counts.items())))
-            series = list(memory_series(counts, some, only))
-            if no_seccomp:
-                tap.result(True, "%s, system calls # SKIP no user notification by seccomp here" %
-                           name)
-            else:
-                counts = sweep.trace("trace")
-                tap.note("%s, system calls: %s" % (
-                    name, ", ".join("%s %d" % item for item in counts.items())))
-                unknown = set(counts) - set(CALLS) - set(HARMLESS)
-                tap.result(not unknown, "%s, every call has its errors: %d kinds, %d calls" % (
-                    name, len(counts), sum(counts.values())), str(unknown))
-                series += call_series(counts, some, only, sweep.sanitized)
+            series = all_series(tap, sweep, coarse, only, no_seccomp)
             sweep.end()
-            found = sweep_all(tap, sweep, part_of(series), jobs)
+            found = sweep_all(tap, sweep, series, jobs)
             points, memory, given_up = points + found[0], max(memory, found[1]), given_up + found[2]
         tap.note("%d points swept, at most %d KiB resident%s" % (
             points, memory >> 10,
