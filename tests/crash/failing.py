@@ -11,15 +11,18 @@ SWEEP_FAILING: "coarse" (make check) or "full".  SWEEP_PART: "I/N", the I-th of 
 together are all (of all kinds of points, every N-th).  SWEEP_LIFE: "all" or "brokers", as
 scenario.py has them (both).  SWEEP_ONLY: a pattern of names, as "memory" or
 "accept4/.*/once".  SWEEP_FINE: every so many-th allocation of OpenSSL's (10).  SWEEP_JOBS:
-lives at a time (6).
+lives at a time (6).  SWEEP_SECONDS: then no life is begun any more; the places that have
+been looked at till then are chance's (SWEEP_SEED).
 """
 
 import multiprocessing
 import os
+import random
 import re
 import shutil
 import subprocess
 import sys
+import time
 
 sys.dont_write_bytecode = True
 import scenario  # noqa: E402
@@ -280,7 +283,9 @@ def all_series(tap, sweep, coarse, only, no_seccomp):
 
 
 def run(job):
-    at, plan = job
+    at, plan, until = job
+    if time.monotonic() > until:
+        return at, None
     try:
         return at, the_sweep.run(plan)
     except Exception as error:  # pylint: disable=broad-except # must come home as a finding
@@ -295,12 +300,19 @@ def sweep_all(tap, sweep, series, jobs):
     global the_sweep  # pylint: disable=global-statement
     the_sweep = sweep
     points = memory = given_up = 0
-    plans = [(at, plan) for at, one in enumerate(series) for plan in one.plans]
+    seconds = float(os.environ.get("SWEEP_SECONDS", "inf"))
+    until = time.monotonic() + seconds
+    plans = [(at, plan, until) for at, one in enumerate(series) for plan in one.plans]
+    if until != float("inf"):
+        random.Random(os.environ.get("SWEEP_SEED", "1")).shuffle(plans)
+        tap.note("%s: %d points, if there is time" % (sweep.name, len(plans)))
     for one in series:
         one.left = len(one.plans)
     with multiprocessing.get_context("fork").Pool(jobs) as pool:
         for at, outcome in pool.imap_unordered(run, plans):
             one = series[at]
+            if outcome is None:
+                one.at_least, outcome = 0, Outcome(False, 0, False, None)
             points += outcome.struck
             given_up += outcome.given_up
             memory = max(memory, outcome.memory)
