@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/memory.h"
 #include "sinks/nats_options.h"
 #include "sinks/nats_stream.h"
 #include "sinks/sink.h"
@@ -25,6 +26,7 @@
 #define ASK_SOON UINT64_C(250000)     /* between questions while it is not open, ... */
 #define ASK_AGAIN UINT64_C(1000000)   /* ... and while something is suspect */
 #define RETRY UINT64_C(500000)	      /* between tries to connect, and new connections */
+#define ENOUGH 262144 /* bytes: libnats 3.4.1 reads some pointers without looking whether they are NULL */
 #define CLOSE_PATIENCE UINT64_C(3000000)
 
 /* --------------------------------------------------------------- reference */
@@ -222,6 +224,10 @@ connect_now(struct nats_link *link)
 	natsSubscription *answers = NULL;
 	natsStatus status;
 
+	if (!memory_is_there(ENOUGH)) {
+		set_why(link, "out of memory");
+		return;
+	}
 	ref(link); /* of on_closed */
 	status = natsConnection_Connect(&connection, link->options);
 	if (status != NATS_OK) {
@@ -323,7 +329,12 @@ ask(struct nats_link *link)
 	epoch = link->epoch;
 	link->asked = clock_now();
 	link->forbidden = false;
+	link->next = link->asked + ASK_SOON;
 	pthread_mutex_unlock(&link->lock);
+	if (!memory_is_there(ENOUGH)) {
+		set_why(link, "out of memory");
+		return;
+	}
 	nats_stream_ask(&finding, link->connection, link->config);
 	pthread_mutex_lock(&link->lock);
 	if (link->forbidden && finding.state == NATS_LINK_DOWN)

@@ -52,7 +52,10 @@ class Nats:
         self.listener.close()
         with self.lock:
             for connection in self.connections:
-                connection.shutdown(socket.SHUT_RDWR)
+                try:
+                    connection.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass  # the daemon has been faster
 
     def accept(self):
         while True:
@@ -124,9 +127,9 @@ class Nats:
             if hangs_up:
                 return None
             if not known:
+                self.store(id_, headers, data)
                 self.sequence += 1
                 self.ids[id_] = self.sequence
-                self.store(id_, headers, data)
             return json.dumps({"stream": STREAM, "seq": self.ids[id_],
                                **({"duplicate": True} if known else {})}).encode()
 

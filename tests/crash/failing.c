@@ -11,7 +11,8 @@
  * The functions here stand before those of libc and of a sanitizer, which do the work.
  * libconfig's are left out: 1.5 looks at none of its allocations.  parse.c makes sure that
  * there is memory before it is asked, and tests/crash/scarce.py that this does.  So are
- * librdkafka's: it ends the process where it gets none (rd_malloc), and says so.
+ * librdkafka's: it ends the process where it gets none (rd_malloc), and says so; and those
+ * of libnats 3.4.1, which uses some NULLs (natsStrHash_Create, natsStrHash_SetEx).
  *
  * So is glibc's look-up of a user, which command_process.c prepares in the same way.
  *
@@ -58,7 +59,7 @@ static struct library {
 	const char *name;
 	uintptr_t begin, end; /* where its code lies */
 } libcrypto = {.name = "/libcrypto.so"}, libconfig = {.name = "/libconfig.so"},
-  librdkafka = {.name = "/librdkafka.so"};
+  librdkafka = {.name = "/librdkafka.so"}, libnats = {.name = "/libnats.so"};
 static unsigned long long first, last;
 static int trace = -1;
 static _Atomic unsigned long long count;
@@ -134,7 +135,8 @@ failing_strikes(size_t size, const void *caller)
 		return false;
 	if (first != 0 && (crypto != failing_is_of(&libcrypto, caller) ||
 			   failing_is_of(&libconfig, caller) ||
-			   failing_is_of(&librdkafka, caller)))
+			   failing_is_of(&librdkafka, caller) ||
+			   failing_is_of(&libnats, caller)))
 		return false;
 	number = atomic_fetch_add(&count, 1) + 1;
 	strikes = number >= first && number <= last;
@@ -267,6 +269,7 @@ failing_begin(void)
 	dl_iterate_phdr(failing_find, &libcrypto);
 	dl_iterate_phdr(failing_find, &libconfig);
 	dl_iterate_phdr(failing_find, &librdkafka);
+	dl_iterate_phdr(failing_find, &libnats);
 	if (plan != NULL) {
 		crypto = *plan == 'c';
 		plan += crypto;

@@ -225,7 +225,7 @@ def steps(coarse, first, step, most):
     One life has more of them than another, so all is some more than have been seen."""
     if not coarse:
         return range(1, most + most // 20 + 2, step)
-    stride = max(1, int(most // coarse))
+    stride = max(1, most // coarse)
     return range(1 + first % stride, most + 1, stride)
 
 
@@ -233,7 +233,7 @@ def memory_series(counts, coarse, only):
     of_crypto = counts.get("libcrypto.so.3", 0)
     # failing.c says why those are not asked.
     of_others = counts["all"] - of_crypto - sum(n for name, n in counts.items() if name.startswith(
-        ("libconfig.", "librdkafka.")))
+        ("libconfig.", "librdkafka.", "libnats.")))
     fine = int(os.environ.get("SWEEP_FINE", "10"))
     for times in ("once", "on"):
         for kind, most, part, step in (("", of_others, 24, 1),
@@ -262,12 +262,14 @@ def call_series(counts, coarse, only, sanitized):
 
 def all_series(tap, sweep, coarse, only, no_seccomp):
     """What is to be swept in a life, those first that take long."""
-    # make check has no time for as much of the brokers as of the rest.
-    some = coarse and (0.4 if sweep.parts.brokers else 1)
+    found = [plan for plan in FOUND[sweep.name] if only.search(plan)]
+    found = [Series("what was found", found)] if found else []
+    if coarse and sweep.parts.brokers:
+        return found if not no_seccomp else []  # make check has no time for more
     counts = sweep.trace("memory")
     tap.note("%s, allocations: %s" % (
         sweep.name, ", ".join("%s %d" % item for item in counts.items())))
-    series = list(memory_series(counts, some, only))
+    series = list(memory_series(counts, coarse, only))
     if no_seccomp:
         tap.result(True, "%s, system calls # SKIP no user notification by seccomp here" % sweep.name)
         return part_of(series)
@@ -277,9 +279,8 @@ def all_series(tap, sweep, coarse, only, no_seccomp):
     unknown = set(counts) - set(CALLS) - set(HARMLESS)
     tap.result(not unknown, "%s, every call has its errors: %d kinds, %d calls" % (
         sweep.name, len(counts), sum(counts.values())), str(unknown))
-    calls = list(call_series(counts, some, only, sweep.sanitized))
-    found = [plan for plan in FOUND[sweep.name] if only.search(plan)]
-    return ([Series("what was found", found)] if found else []) + part_of(calls + series)
+    calls = list(call_series(counts, coarse, only, sweep.sanitized))
+    return found + part_of(calls + series)
 
 
 def run(job):
