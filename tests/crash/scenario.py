@@ -435,7 +435,7 @@ class Life:
         self.write_config("idle_timeout = 6;")
         self.signal(signal.SIGHUP)
         began = time.monotonic()
-        while time.monotonic() < began + 3 and not self.is_over():
+        while time.monotonic() < began + (3 if self.goes_on() else PATIENCE) and not self.is_over():
             found = re.search(r" (reloaded|reload-refused|reload-failed):? ", self.text())
             if found:
                 return found.group(1) == "reloaded"
