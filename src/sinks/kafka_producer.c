@@ -176,11 +176,28 @@ kafka_producer_close(struct kafka_producer *producer)
 
 /* --------------------------------------------------------------- its begin */
 
+/* Each broker has a thread of the library's.  Where none could be made the client would never
+ * connect again; rd_kafka_new says nothing of it, but this counts those that there are. */
+static bool
+has_brokers(struct kafka_producer *producer)
+{
+	const struct config_strings *brokers = &producer->kafka->sink->config->brokers;
+	int count = 0;
+
+	for (size_t i = 0; i < brokers->count; i++)
+		count += rd_kafka_brokers_add(producer->rk, brokers->items[i]);
+	return count > 0;
+}
+
 static bool
 start(struct kafka_producer *producer, char error[KAFKA_ERROR_LEN])
 {
 	int code;
 
+	if (!has_brokers(producer)) {
+		snprintf(error, KAFKA_ERROR_LEN, "no thread for a broker");
+		return false;
+	}
 	producer->topic = rd_kafka_topic_new(producer->rk, producer->kafka->sink->config->topic,
 					     NULL);
 	if (producer->topic == NULL) {

@@ -93,6 +93,8 @@ FOUND = {
     ),
     "brokers": (
         "connect/1:ECONNREFUSED:on",  # librdkafka's lines were logged under a lock
+        # A producer without the thread of its only broker was taken for one that will connect.
+        "mmap/54:EPERM:1", "mmap/55:EPERM:1", "mmap/56:EPERM:1", "mmap/57:EPERM:1",
     ),
 }
 ALLOCATORS = ("mmap", "mprotect")  # each malloc tries them
@@ -262,7 +264,8 @@ def call_series(counts, coarse, only, sanitized):
 
 def all_series(tap, sweep, coarse, only, no_seccomp):
     """What is to be swept in a life, those first that take long."""
-    found = [plan for plan in FOUND[sweep.name] if only.search(plan)]
+    found = [plan for plan in FOUND[sweep.name] if only.search(plan) and
+             not (sweep.sanitized and plan.split("/")[0] in RUNTIME)]
     found = [Series("what was found", found)] if found else []
     if coarse and sweep.parts.brokers:
         return found if not no_seccomp else []  # make check has no time for more
