@@ -14,6 +14,7 @@
 #include "config/config.h"
 
 #define VERSION_LINE 10 /* "NATS/1.0" and its line's end; there is one more at the end */
+#define HEADERS 16384	/* what their table takes, and more */
 
 static void
 add(struct nats_draft *draft, const char *name, const char *value)
@@ -71,6 +72,9 @@ make(const struct nats_draft *draft, const char *bytes, size_t len, const char *
 		return NULL;
 	}
 	*status = natsMsg_Create(&made, draft->subject, reply, bytes, (int)len);
+	/* libnats 3.4.1 does not survive it when a table of headers cannot grow. */
+	if (*status == NATS_OK && !memory_is_there(HEADERS))
+		*status = NATS_NO_MEMORY;
 	for (unsigned i = 0; *status == NATS_OK && i < draft->count; i++)
 		*status = natsMsgHeader_Set(made, draft->names[i], draft->values[i]);
 	if (*status != NATS_OK) {
