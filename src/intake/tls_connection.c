@@ -102,8 +102,8 @@ tls_connection_open(struct connection *c, SSL *ssl)
 	if (memory_stock())
 		bev = bufferevent_openssl_socket_new(c->listener->intake->worker->base, c->fd, ssl,
 						     BUFFEREVENT_SSL_OPEN, BEV_OPT_DEFER_CALLBACKS);
-	memory_stock_close();
 	if (bev == NULL) {
+		memory_stock_close();
 		SSL_free(ssl);
 		ERR_clear_error();
 		connection_out_of_memory(c);
@@ -112,6 +112,7 @@ tls_connection_open(struct connection *c, SSL *ssl)
 	c->tls = true;
 	bufferevent_setwatermark(bev, EV_READ, 0, high < INPUT_MOST ? (size_t)high : INPUT_MOST);
 	connection_adopt(c, bev);
+	memory_stock_close(); /* a watermark allocates, too, and takes it for granted */
 	return true;
 }
 
