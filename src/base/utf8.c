@@ -160,3 +160,24 @@ utf8_show_end(struct utf8_show *show, char *to)
 {
 	return (size_t)(put_hidden(show, to) - to);
 }
+
+size_t
+utf8_show_text(char *to, size_t size, const char *text)
+{
+	struct utf8_show show = {0};
+	char shown[UTF8_SHOW_MAX(1)];
+	size_t len = 0, n;
+	bool last;
+
+	do {
+		last = *text == '\0';
+		n = last ? utf8_show_end(&show, shown)
+			 : utf8_show(&show, shown, (const unsigned char *)text++, 1);
+		if (len + n >= size)
+			break;
+		memcpy(to + len, shown, n);
+		len += n;
+	} while (!last);
+	to[len] = '\0';
+	return len;
+}

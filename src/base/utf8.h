@@ -45,4 +45,8 @@ size_t utf8_show(struct utf8_show *show, char *to, const unsigned char *bytes, s
 /* The same for what was held back, at the end. */
 size_t utf8_show_end(struct utf8_show *show, char *to);
 
+/* The same for a text, into so many bytes with its NUL: what has no room is left out, from
+ * the first character on that has none.  Returns the length. */
+size_t utf8_show_text(char *to, size_t size, const char *text);
+
 #endif

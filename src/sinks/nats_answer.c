@@ -7,7 +7,6 @@
 #include "sinks/nats_answer.h"
 
 #include <jansson.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/utf8.h"
@@ -30,13 +29,10 @@ enum {
 static void
 set_why(struct nats_answer *answer, const char *what, const char *text)
 {
-	struct utf8_show show = {0};
-	char shown[UTF8_SHOW_MAX(80)];
-	size_t len = strnlen(text, 80), n;
+	size_t len = strlen(what);
 
-	n = utf8_show(&show, shown, (const unsigned char *)text, len);
-	n += utf8_show_end(&show, shown + n);
-	snprintf(answer->why, sizeof(answer->why), "%s%.*s", what, (int)n, shown);
+	memcpy(answer->why, what, len);
+	utf8_show_text(answer->why + len, sizeof(answer->why) - len, text);
 }
 
 static void

@@ -19,12 +19,10 @@
 static void
 set_why(struct nats_finding *finding, const char *what, const char *more)
 {
-	struct utf8_show show = {0};
-	char shown[UTF8_SHOW_MAX(80)];
-	size_t n = utf8_show(&show, shown, (const unsigned char *)more, strnlen(more, 80));
+	size_t len = strlen(what);
 
-	n += utf8_show_end(&show, shown + n);
-	snprintf(finding->why, sizeof(finding->why), "%s%.*s", what, (int)n, shown);
+	memcpy(finding->why, what, len);
+	utf8_show_text(finding->why + len, sizeof(finding->why) - len, more);
 }
 
 void

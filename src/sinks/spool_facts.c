@@ -15,7 +15,6 @@
 #include <sys/xattr.h>
 
 #define ATTRIBUTE "user.cistern"
-#define HEAD 512 /* all but the subject */
 
 static void
 take_peer(struct spool_facts *facts, const char *name)
@@ -95,15 +94,33 @@ is_listener(const char *value)
 	return len > 0 && len <= SPOOL_FACTS_LISTENER && value[len] == '\0';
 }
 
+/* Decimal digits and nothing else; what does not fit is no time. */
+static bool
+parse_time(const char *value, uint64_t *time)
+{
+	size_t len = strspn(value, "0123456789");
+
+	if (len == 0 || len > 19 || value[len] != '\0')
+		return false;
+	*time = strtoull(value, NULL, 10);
+	return true;
+}
+
+/* What has no room is left out: half a name is another name. */
+static void
+take_text(char *to, size_t size, const char *value)
+{
+	if (strlen(value) < size)
+		strcpy(to, value);
+}
+
 static void
 take_fact(struct spool_facts *facts, const char *name, const char *value)
 {
 	uint64_t time;
-	char *end;
 
 	if (strcmp(name, "time") == 0) {
-		time = strtoull(value, &end, 10);
-		if (*value != '\0' && *end == '\0')
+		if (parse_time(value, &time))
 			facts->time = time;
 	} else if (strcmp(name, "local") == 0) {
 		facts->has_local = net_address_parse(value, &facts->local) == 0;
@@ -113,19 +130,15 @@ take_fact(struct spool_facts *facts, const char *name, const char *value)
 		if (is_listener(value))
 			strcpy(facts->listener, value);
 	} else if (strcmp(name, "subject") == 0) {
-		snprintf(facts->subject, sizeof(facts->subject), "%s", value);
+		take_text(facts->subject, sizeof(facts->subject), value);
 	}
 }
 
 void
-spool_facts_read(struct spool_facts *facts, int fd)
+spool_facts_take(struct spool_facts *facts, char *text)
 {
-	char text[HEAD + SPOOL_FACTS_SUBJECT + 1], *name, *value, *next;
-	ssize_t n = fgetxattr(fd, ATTRIBUTE, text, sizeof(text) - 1);
+	char *name, *value, *next;
 
-	if (n <= 0)
-		return;
-	text[n] = '\0';
 	for (name = text; *name != '\0'; name = next) {
 		value = strchr(name, '=');
 		if (value == NULL)
@@ -139,6 +152,18 @@ spool_facts_read(struct spool_facts *facts, int fd)
 	}
 }
 
+void
+spool_facts_read(struct spool_facts *facts, int fd)
+{
+	char text[SPOOL_FACTS_TEXT];
+	ssize_t n = fgetxattr(fd, ATTRIBUTE, text, sizeof(text) - 1);
+
+	if (n <= 0)
+		return;
+	text[n] = '\0';
+	spool_facts_take(facts, text);
+}
+
 const char *
 spool_facts_subject(const struct origin *origin)
 {
@@ -147,27 +172,37 @@ spool_facts_subject(const struct origin *origin)
 	return origin->tls_subject;
 }
 
-int
-spool_facts_write(int fd, const struct batch *batch, const struct message *message, const char *name)
+size_t
+spool_facts_text(char text[SPOOL_FACTS_TEXT], const struct batch *batch,
+		 const struct message *message, const char *name)
 {
 	const struct origin *origin = batch->origin;
 	const char *subject = spool_facts_subject(origin), *in_name = name + ID_TEXT_LEN + 1;
-	char text[HEAD + SPOOL_FACTS_SUBJECT + 1], local[NET_TEXT_LEN];
+	char local[NET_TEXT_LEN];
 	size_t len = strlen(origin->listener);
 	int n;
 
-	n = snprintf(text, sizeof(text), "time=%llu", (unsigned long long)batch->time);
+	n = snprintf(text, SPOOL_FACTS_TEXT, "time=%llu", (unsigned long long)batch->time);
 	if (origin->local != NULL) {
 		net_address_text(origin->local, local);
-		n += snprintf(text + n, sizeof(text) - (size_t)n, " local=%s", local);
+		n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " local=%s", local);
 	}
-	n += snprintf(text + n, sizeof(text) - (size_t)n, " ended=%s", ended_name(message->ended));
+	n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " ended=%s",
+		      ended_name(message->ended));
 	if (len <= SPOOL_FACTS_LISTENER &&
 	    (strncmp(in_name, origin->listener, len) != 0 || in_name[len] != '.'))
-		n += snprintf(text + n, sizeof(text) - (size_t)n, " listener=%s", origin->listener);
+		n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " listener=%s",
+			      origin->listener);
 	if (subject != NULL)
-		n += snprintf(text + n, sizeof(text) - (size_t)n, " subject=%s", subject);
-	if (fsetxattr(fd, ATTRIBUTE, text, (size_t)n, 0) == 0 || errno == EOPNOTSUPP)
-		return 0;
-	return -1;
+		n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " subject=%s", subject);
+	return (size_t)n;
+}
+
+int
+spool_facts_write(int fd, const struct batch *batch, const struct message *message, const char *name)
+{
+	char text[SPOOL_FACTS_TEXT];
+	size_t len = spool_facts_text(text, batch, message, name);
+
+	return fsetxattr(fd, ATTRIBUTE, text, len, 0) == 0 || errno == EOPNOTSUPP ? 0 : -1;
 }

@@ -16,6 +16,7 @@
 
 #define SPOOL_FACTS_LISTENER 256
 #define SPOOL_FACTS_SUBJECT 3000 /* a longer one is not kept: half a name is another name */
+#define SPOOL_FACTS_TEXT (SPOOL_FACTS_SUBJECT + 513) /* the attribute, with a NUL */
 
 struct spool_facts {
 	struct id id;
@@ -43,6 +44,12 @@ void spool_facts_read(struct spool_facts *facts, int fd);
  * with errno. */
 int spool_facts_write(int fd, const struct batch *batch, const struct message *message,
 		      const char *name);
+
+/* The same without a file: the attribute's text, its length; and what such a text says, which
+ * may be anything (it is changed).  Pure. */
+size_t spool_facts_text(char text[SPOOL_FACTS_TEXT], const struct batch *batch,
+			const struct message *message, const char *name);
+void spool_facts_take(struct spool_facts *facts, char *text);
 
 /* The certificate's subject as far as it is kept; NULL: none. */
 const char *spool_facts_subject(const struct origin *origin);

@@ -72,7 +72,7 @@ spools_parse(const char *name, char id[ID_TEXT_LEN + 1], uint64_t *time, char **
 	if (id_parse(name, &parsed) == -1 || name[ID_TEXT_LEN] != '.')
 		return false;
 	dot = strchr(name + ID_TEXT_LEN + 1, '.');
-	if (dot == NULL || dot[1] == '\0')
+	if (dot == NULL || dot == name + ID_TEXT_LEN + 1 || dot[1] == '\0')
 		return false;
 	memcpy(id, name, ID_TEXT_LEN);
 	id[ID_TEXT_LEN] = '\0';

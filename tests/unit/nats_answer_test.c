@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/utf8.h"
 #include "sinks/nats_answer.h"
 #include "unit.h"
 
@@ -79,6 +80,30 @@ START_TEST(test_errors)
 }
 END_TEST
 
+/* What a server says is cut between characters, however it has to be shown. */
+START_TEST(test_why_is_whole_text)
+{
+	char text[600], word[200];
+
+	for (size_t controls = 0; controls < 40; controls++) {
+		struct nats_answer answer;
+		struct utf8 utf8 = {0};
+		size_t n = 0;
+
+		memset(word, 0x7f, controls);
+		for (n = controls; n < sizeof(word) - 4; n += 3)
+			memcpy(word + n, "\xe2\x82\xac", 3);
+		word[n] = '\0';
+		snprintf(text, sizeof(text), "{\"stream\":\"%s\",\"seq\":1}", word);
+		answer = read_text(text);
+		ck_assert_int_eq(answer.verdict, NATS_NEVER);
+		ck_assert_uint_gt(strlen(answer.why), sizeof(answer.why) - 8);
+		ck_assert(utf8_feed(&utf8, (const unsigned char *)answer.why, strlen(answer.why)));
+		ck_assert(utf8_is_whole(&utf8));
+	}
+}
+END_TEST
+
 START_TEST(test_nobody)
 {
 	struct nats_answer answer;
@@ -98,6 +123,7 @@ main(void)
 	tcase_add_test(tcase, test_stored);
 	tcase_add_test(tcase, test_nothing);
 	tcase_add_test(tcase, test_errors);
+	tcase_add_test(tcase, test_why_is_whole_text);
 	tcase_add_test(tcase, test_nobody);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);

@@ -315,7 +315,7 @@ END_TEST
 
 START_TEST(names_of_spool_files)
 {
-	static const char *const wrong[] = {"", ID, ID ".main", ID ".main.", "x.main.unix",
+	static const char *const wrong[] = {"", ID, ID ".main", ID ".main.", ID "..unix", "x.main.unix",
 					    "01arz3ndektsv4rrffq69g5fav.main.unix", ID "x.main.unix"};
 	char id[ID_TEXT_LEN + 1], *listener, *peer;
 	uint64_t time;

@@ -220,6 +220,34 @@ START_TEST(never_drives_a_terminal)
 }
 END_TEST
 
+static void
+check_text(const char *text, size_t size, const char *expected)
+{
+	char shown[64];
+
+	memset(shown, 'x', sizeof shown);
+	ck_assert_uint_eq(utf8_show_text(shown, size, text), strlen(expected));
+	ck_assert_str_eq(shown, expected);
+	ck_assert_int_eq(shown[size], 'x');
+}
+
+/* What has no room is left out, from a whole character on. */
+START_TEST(texts_are_cut_between_characters)
+{
+	check_text("", 1, "");
+	check_text("abc", 4, "abc");
+	check_text("abc", 3, "ab");
+	check_text("a\x1b[0m", 9, "a\\x1B[0m");
+	check_text("a\x1b[0m", 5, "a");
+	check_text("a\xe2\x82\xac", 5, "a\xe2\x82\xac");
+	check_text("a\xe2\x82\xac", 4, "a");
+	check_text("a\xe2\x82\xac" "b", 5, "a\xe2\x82\xac");
+	check_text("a\xe2\x82", 10, "a\\xE2\\x82");
+	check_text("a\xe2\x82", 9, "a");
+	check_text("\xe2\x82" "b", 10, "\\xE2\\x82" "b");
+}
+END_TEST
+
 static Suite *
 utf8_suite(void)
 {
@@ -236,6 +264,7 @@ utf8_suite(void)
 	tcase_add_test(tc, what_is_shown);
 	tcase_add_test(tc, broken_characters_are_shown);
 	tcase_add_test(tc, never_drives_a_terminal);
+	tcase_add_test(tc, texts_are_cut_between_characters);
 	suite_add_tcase(s, tc);
 	return s;
 }
