@@ -442,12 +442,6 @@ log_arguments(enum log_level level, const char *event, const struct log_subject 
 	errno = error;
 }
 
-const char *
-log_level_name(enum log_level level)
-{
-	return level_names[level];
-}
-
 int
 log_open(enum log_target target, const char *path, enum log_level level, bool json)
 {

@@ -38,8 +38,6 @@ struct log_subject {
 	const struct log_field *fields; /* NULL: none */
 };
 
-const char *log_level_name(enum log_level level);
-
 /* Where lines go from now on; path only for LOG_TARGET_FILE.  Returns 0, or -1
  * with errno when the file cannot be opened (then nothing has changed). */
 int log_open(enum log_target target, const char *path, enum log_level level, bool json);

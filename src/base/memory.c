@@ -13,7 +13,6 @@
 #include "base/memory.h"
 
 static _Atomic uint64_t used;
-static _Atomic uint64_t peak;
 static _Atomic uint64_t limit;
 static _Thread_local ptrdiff_t balance;
 
@@ -142,12 +141,7 @@ memory_size(void *memory)
 void
 memory_charge(size_t size)
 {
-	uint64_t now = atomic_fetch_add_explicit(&used, size, memory_order_relaxed) + size;
-	uint64_t top = atomic_load_explicit(&peak, memory_order_relaxed);
-
-	while (now > top && !atomic_compare_exchange_weak_explicit(&peak, &top, now,
-		   memory_order_relaxed, memory_order_relaxed))
-		;
+	atomic_fetch_add_explicit(&used, size, memory_order_relaxed);
 }
 
 void
@@ -166,12 +160,6 @@ uint64_t
 memory_limit(void)
 {
 	return atomic_load_explicit(&limit, memory_order_relaxed);
-}
-
-uint64_t
-memory_peak(void)
-{
-	return atomic_load_explicit(&peak, memory_order_relaxed);
 }
 
 bool

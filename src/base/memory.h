@@ -50,7 +50,6 @@ void memory_release(size_t size);
 
 uint64_t memory_used(void);
 uint64_t memory_limit(void);
-uint64_t memory_peak(void);
 bool memory_over(void); /* at or past the limit: hold no more */
 bool memory_room(void); /* below 7/8 of it: those who wait may go on */
 

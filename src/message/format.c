@@ -29,7 +29,6 @@ static const char *const names[] = {
 	[FORMAT_LINE] = "line",
 };
 
-#define N_NAMES ((int)(sizeof names / sizeof names[0]))
 
 /* Takes a piece of a message.  It stays as long as the batch does, or only until
  * the function returns.  0, or -1 with errno. */
@@ -374,26 +373,6 @@ write_json(const struct batch *batch, const struct message *messages, unsigned c
 	return result;
 }
 
-static int
-write_messages(enum format format, const struct batch *batch, const struct message *messages,
-	       unsigned count, struct output *output)
-{
-	switch (format) {
-	case FORMAT_TEXT:
-		for (unsigned i = 0; i < count; i++)
-			if (write_text(&messages[i], output) == -1)
-				return -1;
-		return 0;
-	case FORMAT_JSON:
-		return write_json(batch, messages, count, output);
-	case FORMAT_RAW:
-	case FORMAT_LINE:
-		return write_raw(messages, count, format == FORMAT_LINE, output);
-	}
-	errno = EINVAL;
-	return -1;
-}
-
 const char *
 format_name(enum format format)
 {
@@ -401,23 +380,22 @@ format_name(enum format format)
 }
 
 int
-format_from_name(const char *name)
-{
-	for (int i = 0; i < N_NAMES; i++)
-		if (strcmp(names[i], name) == 0)
-			return i;
-	return -1;
-}
-
-int
 format_batch(enum format format, const struct batch *batch, struct output *output)
 {
-	return write_messages(format, batch, batch->messages, batch->count, output);
-}
+	const struct message *messages = batch->messages;
 
-int
-format_write(enum format format, const struct batch *batch, const struct message *message,
-	     struct output *output)
-{
-	return write_messages(format, batch, message, 1, output);
+	switch (format) {
+	case FORMAT_TEXT:
+		for (unsigned i = 0; i < batch->count; i++)
+			if (write_text(&messages[i], output) == -1)
+				return -1;
+		return 0;
+	case FORMAT_JSON:
+		return write_json(batch, messages, batch->count, output);
+	case FORMAT_RAW:
+	case FORMAT_LINE:
+		return write_raw(messages, batch->count, format == FORMAT_LINE, output);
+	}
+	errno = EINVAL;
+	return -1;
 }

@@ -14,16 +14,11 @@
 enum format { FORMAT_TEXT, FORMAT_JSON, FORMAT_RAW, FORMAT_LINE };
 
 const char *format_name(enum format format);
-int format_from_name(const char *name); /* -1: no such */
 
 /* Puts all messages of a batch to the output, which points to their bytes: the
  * batch must stay until the next output_flush returns.  Returns 0, or -1 with errno
  * when the output failed or a message could not be read back; what was put before
  * that stays (part of a record, too: whoever cannot cut the file back loses a line). */
 int format_batch(enum format format, const struct batch *batch, struct output *output);
-
-/* The same for one message of it. */
-int format_write(enum format format, const struct batch *batch, const struct message *message,
-		 struct output *output);
 
 #endif

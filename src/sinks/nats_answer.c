@@ -42,7 +42,7 @@ read_error(struct nats_answer *answer, const json_t *error)
 
 	answer->verdict = NATS_NEVER;
 	answer->outcome = OUTCOME_UNAVAILABLE;
-	set_why(answer, "", text != NULL ? text : "an error without a description");
+	set_why(answer, "", text != NULL && *text != '\0' ? text : "an error without a description");
 	switch (json_integer_value(json_object_get(error, "err_code"))) {
 	case EXCEEDS_MAXIMUM:
 		answer->outcome = OUTCOME_TOO_LARGE;

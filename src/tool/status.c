@@ -17,12 +17,6 @@ static const char *const column_names[STATUS_COLUMNS] = {
 	"message-rate", "bytes",  "messages", "in-flight", "waits-for",
 };
 
-const char *
-status_column_name(enum status_column column)
-{
-	return column_names[column];
-}
-
 int
 status_column_from_name(const char *name)
 {

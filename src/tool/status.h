@@ -61,7 +61,6 @@ enum status_column {
 };
 
 /* As on the command line; -1: no such. */
-const char *status_column_name(enum status_column column);
 int status_column_from_name(const char *name);
 
 /* NULL and why (of that size) when it is no such document. */

@@ -174,9 +174,10 @@ fuzz_target(const char *text)
 		return;
 	if (target.local)
 		snprintf(again, sizeof again, "unix:%s", target.path);
+	else if (strchr(target.host, ':') != NULL || strcmp(target.host, "unix") == 0)
+		snprintf(again, sizeof again, "[%s]:%s", target.host, target.port);
 	else
-		snprintf(again, sizeof again, strchr(target.host, ':') != NULL ? "[%s]:%s" : "%s:%s",
-			 target.host, target.port);
+		snprintf(again, sizeof again, "%s:%s", target.host, target.port);
 	fuzz_require(target_parse(again, NULL, &same) == NULL);
 	fuzz_require(target.local == same.local && strcmp(target.path, same.path) == 0);
 	fuzz_require(strcmp(target.host, same.host) == 0 && strcmp(target.port, same.port) == 0);

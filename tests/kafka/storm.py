@@ -107,7 +107,7 @@ class Storm:
         self.daemon.ready()
 
     def kill(self):
-        self.daemon.end()
+        self.daemon.kill()
         self.logs += self.daemon.log()
         self.start()
 

@@ -340,9 +340,7 @@ class Daemon(Service):
         return self.ready()
 
     def __exit__(self, *_):
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait(DEADLINE)
+        self.end()
 
     def rewrite(self, old, new):
         self.text = self.text.replace(old, new)

@@ -390,12 +390,94 @@ def fan_out(tap, scratch):
         tap.result(daemon.stop() == 0, "it stops in order")
 
 
+def described(tap, scratch):
+    """What the attribute of a file says of its message, as after a restart."""
+    said = b"time=1795459315123456 local=192.0.2.1:11000 ended=quiet listener=a*b subject=CN=a b,O=c d"
+    odd = b"time=99999999999999999999 local=x ended=never listener=" + 300 * b"l" + b" nothing"
+    with Forward(scratch, file_sink(scratch)) as daemon:
+        new = os.path.join(scratch, "spool", "new")
+        for name, attribute in (OLD + ".a_b.192.0.2.9-1", said), (OLD + ".main.unix-7", odd):
+            with open(os.path.join(new, ".x"), "wb") as file:
+                file.write(b"bytes")
+            try:
+                os.setxattr(os.path.join(new, ".x"), "user.cistern", attribute)
+            except OSError as error:
+                tap.result(True, "facts of an attribute # SKIP %s" % error)
+                return
+            os.rename(os.path.join(new, ".x"), os.path.join(new, name))
+        daemon.wait_files("new", 0)
+        found = {record["peer"]: record for record in daemon.wait_records(2)}
+        record = found["192.0.2.9:1"]
+        tap.result(record["time"] == "2026-11-23T15:21:55.123456Z" and record["ended"] == "quiet" and
+                   record["local"] == "192.0.2.1:11000" and record["listener"] == "a*b" and
+                   record["tls_subject"] == "CN=a b,O=c d" and record["data"] == "bytes",
+                   "a message has the facts that were kept with it", repr(record))
+        record = found["unix:7"]
+        tap.result(record["time"].startswith("2016-06-13T") and record["ended"] == "fin" and
+                   record["listener"] == "main" and "tls_subject" not in record,
+                   "and those of its name where an attribute makes no sense", repr(record))
+        tap.result(daemon.stop() == 0, "it stops in order")
+
+
+def tended(tap, scratch):
+    """An operator removes what waits, and moves the whole spool away."""
+    with Forward(scratch, command_sink('test -e $1/up || exit 75; cat >>$1/got', scratch)) as daemon:
+        daemon.ask(b"a", b"b", b"c")
+        daemon.wait_event("forward-failing")
+        subprocess.run([TOOL, "queue", "-d", scratch + "/spool", "--quiet", "delete", "--force",
+                        "ALL"], check=True)
+        daemon.wait_event("forward-well", "nothing waits any more")
+        open(os.path.join(scratch, "up"), "w", encoding="ascii").close()
+        daemon.ask(b"later")
+        daemon.wait_files("new", 0)
+        with open(os.path.join(scratch, "got"), encoding="ascii") as file:
+            tap.result(file.read() == "later", "when nothing waits any more, the trouble is over")
+        tap.result(daemon.stop() == 0, "it stops in order")
+    with Forward(scratch, file_sink(scratch)) as daemon:
+        daemon.ask(b"before")
+        daemon.wait_records(1)
+        daemon.wait_files("new", 0)
+        os.rename(scratch + "/spool", scratch + "/away")
+        accepted = wait_for("a new spool", lambda: ids(daemon.ask(b"after")))
+        record = daemon.wait_records(2)[1]
+        daemon.wait_files("new", 0)
+        tap.result(record["data"] == "after" and record["id"] == accepted[0] and
+                   len(daemon.records()) == 2, "it goes on in the directory that takes the spool's place")
+        with open(scratch + "/away/new/" + OLD + ".main.unix", "wb") as file:
+            file.write(b"put aside")
+        time.sleep(1.5)
+        tap.result(os.listdir(scratch + "/away/new") and len(daemon.records()) == 2,
+                   "and leaves alone what was moved away")
+        tap.result(daemon.stop() == 0, "it stops in order")
+
+
+def late(tap, scratch):
+    """More have expired than are looked at in a turn; what is young is handed on meanwhile."""
+    count = 2500
+    with Forward(scratch, file_sink(scratch)) as daemon:
+        tap.result(daemon.stop() == 0, "it makes the spool")
+    for n in range(count):
+        with open("%s/spool/new/%s%05d.main.unix" % (scratch, OLD[:-5], n), "wb"):
+            pass
+    time.sleep(1.2)
+    with Forward(scratch, file_sink(scratch), "max_age = 1;") as daemon:
+        daemon.ask(b"young")
+        daemon.wait_files("failed", count)
+        tap.result([record["data"] for record in daemon.wait_records(1)] == ["young"],
+                   "what is too old is not handed on")
+        tap.result(daemon.stop() == 0, "it stops in order")
+        said = daemon.events("forward-refused")
+        tap.result(len(said) == 101 and "%d more messages" % (count - 100) in said[-1],
+                   "a hundred are named in the log, and how many more there were", repr(said[-1:]))
+
+
 def main():
     if program() is None:
         print("1..0 # SKIP no cisternd")
         return 0
     tap = Tap()
-    for test in (simple, peers, refused, trouble, ages, reloads, stops, fan_out):
+    for test in (simple, peers, refused, trouble, ages, reloads, stops, fan_out, described, tended,
+                 late):
         with Scratch() as scratch:
             failed = tap.failed
             tap.note(test.__name__)

@@ -136,16 +136,6 @@ expect(enum format format, const char *bytes, size_t len)
 #define HEAD "{\"id\":\"" ID "\",\"time\":\"2026-11-22T18:41:55.123456Z\",\"listener\":\"main\"," \
 	     "\"peer\":\"127.0.0.1:5140\",\"local\":\"127.0.0.1:11000\","
 
-START_TEST(names)
-{
-	for (int i = FORMAT_TEXT; i <= FORMAT_LINE; i++)
-		ck_assert_int_eq(format_from_name(format_name((enum format)i)), i);
-	ck_assert_int_eq(format_from_name("json"), FORMAT_JSON);
-	ck_assert_int_eq(format_from_name("JSON"), -1);
-	ck_assert_int_eq(format_from_name(""), -1);
-}
-END_TEST
-
 START_TEST(json_record)
 {
 	add("This is a test\r\n\"<EOF>", 22);
@@ -173,20 +163,6 @@ START_TEST(json_record_of_bytes)
 	expect_text(FORMAT_JSON, HEAD "\"size\":2,\"ended\":\"too-large\",\"tls_subject\":"
 				      "\"CN=caf\xc3\xa9, O=\\\"A\\\\B\\\"\\\\xFF\\\\x0A\","
 				      "\"data_base64\":\"/wA=\"}\n");
-}
-END_TEST
-
-START_TEST(json_of_one_message)
-{
-	size_t len;
-	char *text;
-
-	add("first", 5);
-	batch.messages = NULL; /* not looked at */
-	ck_assert_int_eq(format_write(FORMAT_JSON, &batch, &messages[0], &output), 0);
-	text = records(&len);
-	ck_assert_str_eq(text, HEAD "\"size\":5,\"ended\":\"fin\",\"data\":\"first\"}\n");
-	free(text);
 }
 END_TEST
 
@@ -485,11 +461,9 @@ format_suite(void)
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_set_timeout(tc, 60);
-	tcase_add_test(tc, names);
 	tcase_add_test(tc, json_record);
 	tcase_add_test(tc, json_record_of_nothing);
 	tcase_add_test(tc, json_record_of_bytes);
-	tcase_add_test(tc, json_of_one_message);
 	tcase_add_test(tc, json_with_a_long_subject);
 	tcase_add_test(tc, text_record);
 	tcase_add_test(tc, raw_and_line);

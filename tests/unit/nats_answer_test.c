@@ -104,6 +104,15 @@ START_TEST(test_why_is_whole_text)
 }
 END_TEST
 
+START_TEST(test_errors_say_something)
+{
+	ck_assert_str_eq(read_text("{\"error\":{\"err_code\":1}}").why, "an error without a description");
+	ck_assert_str_eq(read_text("{\"error\":{\"description\":\"\"}}").why,
+			 "an error without a description");
+	ck_assert_str_eq(read_text("{\"error\":7}").why, "an error without a description");
+}
+END_TEST
+
 START_TEST(test_nobody)
 {
 	struct nats_answer answer;
@@ -124,6 +133,7 @@ main(void)
 	tcase_add_test(tcase, test_nothing);
 	tcase_add_test(tcase, test_errors);
 	tcase_add_test(tcase, test_why_is_whole_text);
+	tcase_add_test(tcase, test_errors_say_something);
 	tcase_add_test(tcase, test_nobody);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);

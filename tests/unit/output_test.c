@@ -110,6 +110,39 @@ START_TEST(neighbours_are_joined)
 }
 END_TEST
 
+/* More pieces than go out at once; the last of them a copy, or room for one. */
+START_TEST(many_pieces)
+{
+	unsigned char *mine = malloc(3 * BIG);
+	size_t at = 0;
+	void *to;
+
+	ck_assert_ptr_nonnull(mine);
+	for (unsigned i = 0; i < 3 * OUTPUT_PIECES / 2; i++, at += 1500) {
+		size_t from = i % 2 * 300000 + i * 100; /* none follows the one before */
+
+		ck_assert_int_eq(output_refer(&output, big + from, 1500), 0);
+		memcpy(mine + at, big + from, 1500);
+		ck_assert_uint_le(output.n_pieces, OUTPUT_PIECES);
+	}
+	ck_assert_uint_eq(output.written, (uint64_t)1500 * OUTPUT_PIECES);
+	while (output.n_pieces < OUTPUT_PIECES) {
+		ck_assert_int_eq(output_refer(&output, big + output.n_pieces % 2 * 300000, 1500), 0);
+		memcpy(mine + at, big + (output.n_pieces - 1) % 2 * 300000, 1500);
+		at += 1500;
+	}
+	to = output_reserve(&output, 3);
+	ck_assert_ptr_nonnull(to);
+	ck_assert_uint_eq(output.n_pieces, 0);
+	memcpy(to, "end", 3);
+	output_commit(&output, 3);
+	memcpy(mine + at, "end", 3);
+	ck_assert_int_eq(output_flush(&output), 0);
+	expect_file(mine, at + 3);
+	free(mine);
+}
+END_TEST
+
 /* Whatever the mixture, the bytes come out as they went in. */
 START_TEST(any_mixture)
 {
@@ -352,6 +385,7 @@ output_suite(void)
 	tcase_add_test(tc, empty);
 	tcase_add_test(tc, in_order);
 	tcase_add_test(tc, neighbours_are_joined);
+	tcase_add_test(tc, many_pieces);
 	tcase_add_test(tc, any_mixture);
 	tcase_add_test(tc, more_than_the_buffer);
 	tcase_add_test(tc, failure_drops_until_reset);

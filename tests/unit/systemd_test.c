@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/systemd.h"
+#include "base/utf8.h"
 #include "unit.h"
 
 #define FIRST_FD 3
@@ -159,6 +160,23 @@ START_TEST(status_is_one_line)
 	ck_assert_int_eq(systemd_status(&systemd, "%s", much), 0);
 	snprintf(expected, sizeof expected, "STATUS=%.399s", much);
 	ck_assert_str_eq(heard(), expected);
+
+	/* Three bytes each, and each place that the limit may be in. */
+	for (int before = 0; before < 3; before++) {
+		struct utf8 utf8 = {0};
+		const char *text;
+
+		memset(much, 'x', (size_t)before);
+		for (i = before; i < 990; i += 3)
+			memcpy(much + i, "\xe2\x82\xac", 3);
+		much[i] = '\0';
+		ck_assert_int_eq(systemd_status(&systemd, "%s", much), 0);
+		text = heard() + strlen("STATUS=");
+		ck_assert_uint_ge(strlen(text), 400 - 3);
+		ck_assert_uint_le(strlen(text), 400);
+		ck_assert(utf8_feed(&utf8, (const unsigned char *)text, strlen(text)));
+		ck_assert(utf8_is_whole(&utf8));
+	}
 	systemd_close(&systemd);
 }
 END_TEST
