@@ -88,6 +88,7 @@ batches_open_code(struct batches *batches, const struct config_sink *settings)
 	batches->config = calloc(1, sizeof(*batches->config));
 	ck_assert_ptr_nonnull(batches->config);
 	atomic_init(&batches->config->references, 1000); /* ours to free */
+	batches->config->spill_directory = (char *)(uintptr_t)batches_directory();
 	code = sink_open(&batches->sink, batches->config, &batches->settings);
 	if (code != 0)
 		free(batches->config);

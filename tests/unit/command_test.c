@@ -40,7 +40,6 @@ open_command(const struct config_sink *config)
 {
 	batches_open(&b, config);
 	memory_set_limit(UINT64_C(64) << 20); /* messages are handed over in memory */
-	b.config->spill_directory = (char *)(uintptr_t)batches_directory();
 }
 
 static void
