@@ -189,8 +189,8 @@ spool_facts_text(char text[SPOOL_FACTS_TEXT], const struct batch *batch,
 	}
 	n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " ended=%s",
 		      ended_name(message->ended));
-	if (len <= SPOOL_FACTS_LISTENER &&
-	    (strncmp(in_name, origin->listener, len) != 0 || in_name[len] != '.'))
+	if (len <= SPOOL_FACTS_LISTENER && (strcspn(in_name, ".") != len ||
+					    strncmp(in_name, origin->listener, len) != 0))
 		n += snprintf(text + n, SPOOL_FACTS_TEXT - (size_t)n, " listener=%s",
 			      origin->listener);
 	if (subject != NULL)
