@@ -426,7 +426,7 @@ def described(tap, scratch):
 
 
 def tended(tap, scratch):
-    """An operator removes what waits, and moves the whole spool away."""
+    """An operator removes what waits."""
     with Forward(scratch, command_sink('test -e $1/up || exit 75; cat >>$1/got', scratch)) as daemon:
         daemon.ask(b"a", b"b", b"c")
         daemon.wait_event("forward-failing")
@@ -438,22 +438,6 @@ def tended(tap, scratch):
         daemon.wait_files("new", 0)
         with open(os.path.join(scratch, "got"), encoding="ascii") as file:
             tap.result(file.read() == "later", "when nothing waits any more, the trouble is over")
-        tap.result(daemon.stop() == 0, "it stops in order")
-    with Forward(scratch, file_sink(scratch)) as daemon:
-        daemon.ask(b"before")
-        daemon.wait_records(1)
-        daemon.wait_files("new", 0)
-        os.rename(scratch + "/spool", scratch + "/away")
-        accepted = wait_for("a new spool", lambda: ids(daemon.ask(b"after")))
-        record = daemon.wait_records(2)[1]
-        daemon.wait_files("new", 0)
-        tap.result(record["data"] == "after" and record["id"] == accepted[0] and
-                   len(daemon.records()) == 2, "it goes on in the directory that takes the spool's place")
-        with open(scratch + "/away/new/" + OLD + ".main.unix", "wb") as file:
-            file.write(b"put aside")
-        time.sleep(1.5)
-        tap.result(os.listdir(scratch + "/away/new") and len(daemon.records()) == 2,
-                   "and leaves alone what was moved away")
         tap.result(daemon.stop() == 0, "it stops in order")
 
 
