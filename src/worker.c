@@ -65,14 +65,13 @@ worker_open(struct worker *worker, unsigned number, struct inbox *parent,
 int
 worker_start(struct worker *worker)
 {
-	char name[16];
+	char number[11];
 
-	errno = thread_start(&worker->thread, worker_run, worker);
+	snprintf(number, sizeof(number), "%u", worker->number);
+	errno = thread_start(&worker->thread, "worker", number, worker_run, worker);
 	if (errno != 0)
 		return -1;
 	worker->started = true;
-	snprintf(name, sizeof(name), "worker-%u", worker->number);
-	pthread_setname_np(worker->thread, name); /* for ps and perf; its failing harms nobody */
 	return 0;
 }
 

@@ -4,9 +4,9 @@
  * empty stack wakes the owner; the others know that somebody has.
  */
 #include <errno.h>
-#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -14,30 +14,32 @@
 
 #include "base/inbox.h"
 
+/* The eventfd of an owner that may end before those who post to it are done with it. */
+struct inbox_loan {
+	atomic_uint holders; /* the owner, and whoever is posting */
+	int fd;
+};
+
 /* Owners that this thread has posted to and not woken yet.  One that has run its
- * inbox meanwhile may be in it again; waking it twice does no harm.  An owner outlives
- * what is posted to it, so its descriptor is open until the release. */
+ * inbox meanwhile may be in it again; waking it twice does no harm.  Its descriptor is
+ * open until the release: an owner outlives what is posted to it, or has lent it. */
 #define HELD_MOST 64
+struct held {
+	int fd;
+	struct inbox_loan *loan;
+};
 static _Thread_local bool holding;
 static _Thread_local unsigned n_held;
-static _Thread_local int held[HELD_MOST];
+static _Thread_local struct held held[HELD_MOST];
 
-/* Eventfds of retired inboxes. */
-#define RETIRED_MOST 1024 /* more than there are sinks */
-static pthread_mutex_t retired_lock = PTHREAD_MUTEX_INITIALIZER;
-static unsigned n_retired;
-static int retired[RETIRED_MOST];
-
-static int
-take_retired(void)
+/* Whoever comes last closes it. */
+static void
+give_back(struct inbox_loan *loan)
 {
-	int fd = -1;
-
-	pthread_mutex_lock(&retired_lock);
-	if (n_retired > 0)
-		fd = retired[--n_retired];
-	pthread_mutex_unlock(&retired_lock);
-	return fd;
+	if (loan == NULL || atomic_fetch_sub_explicit(&loan->holders, 1, memory_order_acq_rel) != 1)
+		return;
+	close(loan->fd);
+	free(loan);
 }
 
 static void
@@ -58,9 +60,8 @@ int
 inbox_open(struct inbox *inbox, struct event_base *base)
 {
 	atomic_init(&inbox->top, NULL);
-	inbox->fd = take_retired();
-	if (inbox->fd == -1)
-		inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	inbox->loan = NULL;
+	inbox->fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
 	if (inbox->fd == -1)
 		return -1;
 	/* Every write is an edge, so nothing needs to be read: one call less a wake-up. */
@@ -76,30 +77,31 @@ inbox_open(struct inbox *inbox, struct event_base *base)
 	return 0;
 }
 
+int
+inbox_lend(struct inbox *inbox)
+{
+	struct inbox_loan *loan = malloc(sizeof(*loan));
+
+	if (loan == NULL)
+		return -1;
+	atomic_init(&loan->holders, 1);
+	loan->fd = inbox->fd;
+	inbox->loan = loan;
+	return 0;
+}
+
 void
 inbox_close(struct inbox *inbox)
 {
 	if (inbox->event != NULL)
 		event_free(inbox->event);
 	inbox->event = NULL;
-	if (inbox->fd != -1)
+	if (inbox->loan != NULL)
+		give_back(inbox->loan);
+	else if (inbox->fd != -1)
 		close(inbox->fd);
+	inbox->loan = NULL;
 	inbox->fd = -1;
-}
-
-void
-inbox_retire(struct inbox *inbox)
-{
-	pthread_mutex_lock(&retired_lock);
-	if (inbox->fd != -1 && n_retired < RETIRED_MOST) {
-		if (inbox->event != NULL)
-			event_free(inbox->event);
-		inbox->event = NULL;
-		retired[n_retired++] = inbox->fd;
-		inbox->fd = -1;
-	}
-	pthread_mutex_unlock(&retired_lock);
-	inbox_close(inbox);
 }
 
 static void
@@ -123,26 +125,33 @@ void
 inbox_release(void)
 {
 	holding = false;
-	while (n_held > 0)
-		inbox_wake(held[--n_held]);
+	while (n_held > 0) {
+		n_held--;
+		inbox_wake(held[n_held].fd);
+		give_back(held[n_held].loan);
+	}
 }
 
 void
 inbox_post(struct inbox *inbox, struct inbox_item *item)
 {
 	struct inbox_item *top = atomic_load_explicit(&inbox->top, memory_order_relaxed);
-	int fd = inbox->fd; /* once posted, the owner may run the item and end */
+	/* Once posted, the owner may run the item and end. */
+	struct held now = {.fd = inbox->fd, .loan = inbox->loan};
 
+	if (now.loan != NULL)
+		atomic_fetch_add_explicit(&now.loan->holders, 1, memory_order_relaxed);
 	do
 		item->next = top;
 	while (!atomic_compare_exchange_weak_explicit(&inbox->top, &top, item,
 	    memory_order_release, memory_order_relaxed));
-	if (top != NULL)
+	if (top == NULL && holding && n_held < HELD_MOST) {
+		held[n_held++] = now;
 		return;
-	if (holding && n_held < HELD_MOST)
-		held[n_held++] = fd;
-	else
-		inbox_wake(fd);
+	}
+	if (top == NULL)
+		inbox_wake(now.fd);
+	give_back(now.loan);
 }
 
 void

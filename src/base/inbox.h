@@ -13,6 +13,7 @@
 
 struct event;
 struct event_base;
+struct inbox_loan;
 
 struct inbox_item {
 	struct inbox_item *next;
@@ -22,6 +23,7 @@ struct inbox_item {
 struct inbox {
 	_Atomic(struct inbox_item *) top;
 	int fd;
+	struct inbox_loan *loan; /* NULL: the owner outlives whoever posts */
 	bool edge; /* epoll tells of each wake-up once, however many are unread */
 	struct event *event;
 };
@@ -29,10 +31,10 @@ struct inbox {
 int inbox_open(struct inbox *inbox, struct event_base *base); /* -1: errno */
 void inbox_close(struct inbox *inbox);
 
-/* The same for an owner that ends before those who post to it: who has posted its last
- * item may still be about to wake it.  The eventfd stays open, and is the next inbox's,
- * which does not mind being woken for nothing. */
-void inbox_retire(struct inbox *inbox);
+/* For an owner that may end before those who post to it: who has posted its last item
+ * may still be about to wake it.  Whoever posts holds the eventfd meanwhile, and the last
+ * one closes it.  Before anybody posts; -1: no memory. */
+int inbox_lend(struct inbox *inbox);
 void inbox_post(struct inbox *inbox, struct inbox_item *item);
 
 /* Between these two, what this thread posts wakes each owner once, at the release. */

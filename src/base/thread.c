@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -30,16 +31,23 @@ struct attributes {
 };
 
 int
-thread_start(pthread_t *thread, void *(*run)(void *), void *arg)
+thread_start(pthread_t *thread, const char *role, const char *name, void *(*run)(void *),
+	     void *arg)
 {
 	sigset_t all, before;
+	char text[16];
 	int error;
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	error = pthread_create(thread, NULL, run, arg);
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return error;
+	if (error != 0)
+		return error;
+	snprintf(text, sizeof(text), "%s%s%.10s", role, name != NULL ? "-" : "",
+		 name != NULL ? name : "");
+	(void)pthread_setname_np(*thread, text); /* its failing harms nobody */
+	return 0;
 }
 
 int

@@ -501,7 +501,7 @@ static int
 command_start(struct sink *sink)
 {
 	struct command *c = sink->state;
-	int code = sink_start_thread(sink, &c->thread, command_run, c);
+	int code = sink_start_thread(sink, &c->thread, "cmd", command_run, c);
 
 	c->started = code == 0;
 	return code;

@@ -177,7 +177,7 @@ console_start(struct sink *sink)
 
 	if (console->started)
 		return 0;
-	code = sink_start_thread(sink, &console->thread, console_run, console);
+	code = sink_start_thread(sink, &console->thread, "cons", console_run, console);
 	console->started = code == 0;
 	return code;
 }

@@ -487,7 +487,7 @@ file_start(struct sink *sink)
 
 	if (file->started)
 		return 0;
-	code = sink_start_thread(sink, &file->thread, file_run, file);
+	code = sink_start_thread(sink, &file->thread, "file", file_run, file);
 	file->started = code == 0;
 	return code;
 }

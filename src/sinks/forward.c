@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -478,7 +477,7 @@ forward_free(struct forward *forward)
 		event_free(forward->pump);
 	if (forward->timer != NULL)
 		event_free(forward->timer);
-	inbox_retire(&forward->inbox);
+	inbox_close(&forward->inbox);
 	if (forward->base != NULL)
 		event_base_free(forward->base);
 	free(forward);
@@ -499,6 +498,9 @@ prepare(struct forward *forward)
 		return -1;
 	}
 	if (inbox_open(&forward->inbox, forward->base) == -1)
+		return -1;
+	/* Who posts the last answer may wake it when it has ended. */
+	if (inbox_lend(&forward->inbox) == -1)
 		return -1;
 	forward->pump = event_new(forward->base, -1, 0, forward_pump, forward);
 	forward->timer = evtimer_new(forward->base, forward_on_timer, forward);
@@ -537,15 +539,10 @@ forward_open(struct sink *sink)
 int
 forward_start(struct forward *forward)
 {
-	char name[16];
-	int code = sink_start_thread(forward->sink, &forward->thread, forward_run, forward);
+	int code = sink_start_thread(forward->sink, &forward->thread, "fwd", forward_run, forward);
 
-	if (code != 0)
-		return code;
-	forward->started = true;
-	snprintf(name, sizeof(name), "fwd-%.10s", forward->config->name);
-	pthread_setname_np(forward->thread, name); /* for ps and perf */
-	return 0;
+	forward->started = code == 0;
+	return code;
 }
 
 static void

@@ -395,7 +395,7 @@ kafka_start(struct sink *sink)
 	}
 	k->next_probe = clock_now(); /* says soon whether there is a cluster, and a topic */
 	queue_reopen(&k->queue);
-	code = sink_start_thread(sink, &k->thread, kafka_run, k);
+	code = sink_start_thread(sink, &k->thread, "kafka", kafka_run, k);
 	k->started = code == 0;
 	return code;
 }

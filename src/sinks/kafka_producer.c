@@ -101,7 +101,7 @@ dig(rd_kafka_t *rk, pthread_t *thread)
 		return NULL;
 	}
 	pthread_mutex_init(&grave->lock, NULL); /* cannot fail with no attributes */
-	if (thread_start(thread, bury, grave) == 0)
+	if (thread_start(thread, "kafka-end", NULL, bury, grave) == 0)
 		return grave;
 	grave_free(grave);
 	return NULL;
@@ -205,7 +205,8 @@ start(struct kafka_producer *producer, char error[KAFKA_ERROR_LEN])
 		return false;
 	}
 	producer->queue = rd_kafka_queue_get_main(producer->rk);
-	code = thread_start(&producer->reporter, report, producer);
+	code = thread_start(&producer->reporter, "report", producer->kafka->sink->config->name,
+			    report, producer);
 	if (code == 0)
 		return true;
 	snprintf(error, KAFKA_ERROR_LEN, "%s", strerror(code));

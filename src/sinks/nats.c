@@ -140,6 +140,7 @@ nats_run(void *arg)
 			state = link->state;
 			refuse_rest(n, now, &done);
 			nats_flight_look(n, now, &done);
+			now = clock_now(); /* the link may be in another state since */
 		}
 		refused = refuse(n, now, &outcome);
 		busy = step(n, now, &done);
@@ -244,7 +245,7 @@ static int
 nats_start(struct sink *sink)
 {
 	struct nats *n = sink->state;
-	int code = sink_start_thread(sink, &n->thread, nats_run, n);
+	int code = sink_start_thread(sink, &n->thread, "nats", nats_run, n);
 
 	n->started = code == 0;
 	return code != 0 ? code : nats_link_start(n->link);

@@ -60,6 +60,30 @@ ref(struct nats_link *link)
 	pthread_mutex_unlock(&link->lock);
 }
 
+/* The sink, which stays until it is given back; NULL: it is closed.  Without the lock. */
+static struct sink *
+borrow_sink(struct nats_link *link)
+{
+	struct sink *sink;
+
+	pthread_mutex_lock(&link->lock);
+	sink = link->sink;
+	link->busy += sink != NULL;
+	pthread_mutex_unlock(&link->lock);
+	return sink;
+}
+
+static void
+give_back_sink(struct nats_link *link, const struct sink *sink)
+{
+	if (sink == NULL)
+		return;
+	pthread_mutex_lock(&link->lock);
+	if (--link->busy == 0 && link->sink == NULL)
+		pthread_cond_signal(&link->gone);
+	pthread_mutex_unlock(&link->lock);
+}
+
 /* --------------------------------------------------------------- callbacks */
 
 static void
@@ -137,17 +161,10 @@ on_answer(natsConnection *connection, natsSubscription *subscription, natsMsg *r
 	else
 		nats_answer_read(&answer, natsMsg_GetData(reply),
 				 (size_t)natsMsg_GetDataLength(reply), link->stream);
-	pthread_mutex_lock(&link->lock);
-	sink = link->sink;
-	link->busy += sink != NULL;
-	pthread_mutex_unlock(&link->lock);
-	if (sink != NULL) {
+	sink = borrow_sink(link);
+	if (sink != NULL)
 		link->answered(sink, strtoull(token != NULL ? token + 1 : "", NULL, 16), &answer);
-		pthread_mutex_lock(&link->lock);
-		if (--link->busy == 0 && link->sink == NULL)
-			pthread_cond_signal(&link->gone);
-		pthread_mutex_unlock(&link->lock);
-	}
+	give_back_sink(link, sink);
 	natsMsg_Destroy(reply);
 }
 
@@ -285,6 +302,26 @@ say_connected(const struct nats_link *link)
 		  link->config->name, host + 1, link->stream);
 }
 
+static void
+say_well(struct nats_link *link)
+{
+	struct sink *sink = borrow_sink(link);
+
+	if (sink != NULL)
+		sink_well(sink);
+	give_back_sink(link, sink);
+}
+
+static bool
+is_well(struct nats_link *link)
+{
+	struct sink *sink = borrow_sink(link);
+	bool well = sink == NULL || sink_is_ready(sink);
+
+	give_back_sink(link, sink);
+	return well;
+}
+
 /* Takes over what is known of the stream now. */
 static void
 take_finding(struct nats_link *link, struct nats_finding *finding, unsigned epoch)
@@ -316,7 +353,7 @@ take_finding(struct nats_link *link, struct nats_finding *finding, unsigned epoc
 	if (opens)
 		say_connected(link);
 	if (well)
-		sink_well(link->sink);
+		say_well(link);
 }
 
 static void
@@ -358,6 +395,7 @@ static void
 say_late(struct nats_link *link, uint64_t now)
 {
 	char why[sizeof(link->why)];
+	struct sink *sink;
 
 	if (link->state == NATS_LINK_OPEN || link->said ||
 	    (link->state == NATS_LINK_DOWN && now - link->since < GRACE))
@@ -365,7 +403,10 @@ say_late(struct nats_link *link, uint64_t now)
 	link->said = true;
 	memcpy(why, link->why, sizeof(why));
 	pthread_mutex_unlock(&link->lock);
-	sink_failing_as(link->sink, link->stream, why);
+	sink = borrow_sink(link);
+	if (sink != NULL)
+		sink_failing_as(sink, link->stream, why);
+	give_back_sink(link, sink);
 	pthread_mutex_lock(&link->lock);
 }
 
@@ -383,7 +424,7 @@ tend(struct nats_link *link)
 	if (connection == NULL && due)
 		link->next = now + RETRY;
 	pthread_mutex_unlock(&link->lock);
-	lasts = !sink_is_ready(link->sink);
+	lasts = !is_well(link);
 	if (connection != NULL)
 		status = natsConnection_Status(connection);
 	else if (due)
@@ -491,7 +532,7 @@ nats_link_start(struct nats_link *link)
 
 	sink_starting(link->sink, "not connected yet");
 	ref(link);
-	code = sink_start_thread(link->sink, &link->keeper, keeper_run, link);
+	code = sink_start_thread(link->sink, &link->keeper, "keep", keeper_run, link);
 	link->started = code == 0;
 	if (code != 0)
 		unref(link);

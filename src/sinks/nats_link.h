@@ -48,7 +48,7 @@ struct nats_link {
 	const struct config_sink *config;
 	struct config *config_reference; /* keeps the above alive */
 	void (*answered)(struct sink *sink, uint64_t token, const struct nats_answer *answer);
-	unsigned busy;	/* callbacks in `answered` */
+	unsigned busy;	/* threads of ours and the library's that have the sink just now */
 	unsigned users; /* threads that publish */
 	unsigned references;
 	char *stream;

@@ -64,9 +64,10 @@ sink_start(struct sink *sink)
 }
 
 int
-sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), void *arg)
+sink_start_thread(struct sink *sink, pthread_t *thread, const char *role, void *(*run)(void *),
+		  void *arg)
 {
-	int error = thread_start(thread, run, arg);
+	int error = thread_start(thread, role, sink->config->name, run, arg);
 
 	if (error == 0)
 		return 0;
@@ -175,10 +176,11 @@ static void
 trouble_begins(struct sink_trouble *trouble, const char *sink, const char *what,
 	       const char *reason)
 {
-	uint64_t now = clock_now();
+	uint64_t now;
 	bool begins, says;
 
 	pthread_mutex_lock(&trouble->lock);
+	now = clock_now(); /* and not another thread's, later one, in `since` */
 	begins = !trouble->failing || trouble->unsaid;
 	trouble->failing = true;
 	trouble->unsaid = false;

@@ -101,8 +101,10 @@ sink_deliver(struct sink *sink, struct delivery *first)
 	sink->kind->deliver(sink, first);
 }
 
-/* Starts one of a sink's threads.  0, or an exit code, having logged why. */
-int sink_start_thread(struct sink *sink, pthread_t *thread, void *(*run)(void *), void *arg);
+/* Starts one of a sink's threads, which has its role and the sink's name.  0, or an exit
+ * code, having logged why. */
+int sink_start_thread(struct sink *sink, pthread_t *thread, const char *role,
+		      void *(*run)(void *), void *arg);
 
 /* The exit code for an errno of what a sink stores in. */
 int sink_exit_code(int error);

@@ -409,7 +409,7 @@ spool_start(struct sink *sink)
 
 	for (i = 0; i < WRITERS; i++) {
 		struct writer *writer = &spool->writers[i];
-		int code = sink_start_thread(sink, &writer->thread, writer_run, writer);
+		int code = sink_start_thread(sink, &writer->thread, "spool", writer_run, writer);
 
 		if (code != 0)
 			return code;

@@ -155,11 +155,9 @@ census_open(void)
 		return NULL;
 	pthread_mutex_init(&census->lock, NULL); /* cannot fail with no attributes */
 	pthread_cond_init(&census->wake, NULL);
-	error = thread_start(&census->thread, census_run, census);
-	if (error == 0) {
-		pthread_setname_np(census->thread, "census");
+	error = thread_start(&census->thread, "census", NULL, census_run, census);
+	if (error == 0)
 		return census;
-	}
 	pthread_cond_destroy(&census->wake);
 	pthread_mutex_destroy(&census->lock);
 	free(census);

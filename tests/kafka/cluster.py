@@ -44,9 +44,11 @@ def mock_missing():
         return "built without Kafka"
     with open(path, "rb") as file:
         if b"__tsan_init" in file.read() and "LD_PRELOAD" not in os.environ:
-            return ("librdkafka makes threads by thrd_create(3), of which ThreadSanitizer "
-                    "does not know; it runs with a library in LD_PRELOAD that makes "
-                    "pthread calls of thrd_, mtx_ and cnd_ ones")
+            # librdkafka's threads are C11's, of which ThreadSanitizer does not know.
+            threads = storage.program("KAFKA_THREADS", "tests/kafka/threads.so")
+            if threads is None:
+                return "no threads.so ($KAFKA_THREADS), without which ThreadSanitizer ends it"
+            os.environ["LD_PRELOAD"] = os.path.abspath(threads)
     if storage.program("KAFKA_MOCK", "tests/kafka/mock") is None:
         return "no mock cluster ($KAFKA_MOCK)"
     return None

@@ -242,6 +242,54 @@ def outages(tap, scratch):
             server.thaw()
 
 
+def stands_still(daemon, name):
+    """Whether a thread is held by its tracer."""
+    for task in os.listdir("/proc/%d/task" % daemon.process.pid):
+        with open("/proc/%d/task/%s/stat" % (daemon.process.pid, task), encoding="ascii") as file:
+            words = re.match(r"\d+ \((.*)\) (\S)", file.read()).groups()
+        if words[0] == name:
+            return words[1] == "t"
+    return False
+
+
+def lost_meanwhile(tap, scratch):
+    """The connection is lost while the sink's thread is at a file: what waits goes on waiting."""
+    title = "a connection lost while its thread is busy"
+    if shutil.which("strace") is None or subprocess.run(
+            ["strace", "-o", os.devnull, "true"], check=False, stderr=subprocess.DEVNULL).returncode:
+        tap.result(True, title + " # SKIP no strace, or it may not trace here")
+        return
+    with Cluster(scratch + "/a", more="max_payload: 4096") as cluster:
+        cluster.add_stream("S", ["intake.>"])
+        more = 'p = { type = "spool"; directory = "%s/spool"; min_free = 0; };' % scratch
+        with Daemon(scratch + "/b", cluster.urls(), 'subject = "intake.x"; claim_check = "p";',
+                    more=more, top='port = 0; deliver = "n";') as daemon:
+            daemon.open()
+            tap.result(daemon.ask(b"1") == ["OK"], "a stream")
+            cluster.update_stream("S", max_msgs=1)
+            slow = subprocess.Popen(
+                ["strace", "-f", "-o", os.devnull, "-p", str(daemon.process.pid), "-e",
+                 "trace=unlinkat", "-e", "inject=unlinkat:delay_enter=4000000"],
+                stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+            slow.stderr.readline()  # attached
+            answers, first = [], []
+            refused = later(lambda: first.append(daemon.ask(b"x" * 5000)))
+            wait_for("the thread to be at the claim's file", lambda: stands_still(daemon, "nats-n"))
+            waiting = later(lambda: answers.append(daemon.ask(b"2")))
+            wait_for("it has arrived", lambda: received(daemon) == 3)
+            cluster.servers[0].kill()
+            daemon.wait_readiness(False, "connection was lost")
+            tap.result(stands_still(daemon, "nats-n"), "the thread does not know yet")
+            refused.join(DEADLINE)
+            slow.terminate()
+            slow.communicate()
+            cluster.start()
+            cluster.update_stream("S", max_msgs=9)
+            waiting.join(DEADLINE)
+            tap.result(first == [["RETRY storage"]] and answers == [["OK"]],
+                       "%s: what came meanwhile waits for the next: %r" % (title, first + answers))
+
+
 def received(daemon):
     port = int(re.search(r"status-listening.*?127\.0\.0\.1:(\d+)", daemon.log()).group(1))
     with socket.create_connection(("127.0.0.1", port), DEADLINE) as connection:
@@ -446,8 +494,8 @@ def configuration(tap, scratch):
 def main():
     require()
     tap = storage.Tap()
-    tests = sys.argv[1:] or ["configuration", "facts", "large", "trouble", "outages", "reload",
-                             "secrets"]
+    tests = sys.argv[1:] or ["configuration", "facts", "large", "trouble", "outages", "lost_meanwhile",
+                             "reload", "secrets"]
     for name in tests:
         with storage.Scratch() as scratch:
             failed = tap.failed

@@ -86,9 +86,34 @@ def reset(sock):
     sock.close()
 
 
+class Gate:
+    """Where clients wait while the daemon is to be looked at in peace."""
+
+    def __init__(self):
+        self.changed, self.is_open, self.waiting = threading.Condition(), True, 0
+
+    def enter(self):
+        with self.changed:
+            self.waiting += 1
+            self.changed.notify_all()
+            self.changed.wait_for(lambda: self.is_open)
+            self.waiting -= 1
+
+    def shut(self, count):
+        """False: not that many have come to it in time."""
+        with self.changed:
+            self.is_open = False
+            return self.changed.wait_for(lambda: self.waiting == count, PATIENCE)
+
+    def lift(self):
+        with self.changed:
+            self.is_open = True
+            self.changed.notify_all()
+
+
 class Client(threading.Thread):
-    """What good ones and vandals share.  `soak` has address(), listeners, ledger, kills,
-    complain()."""
+    """What good ones and vandals share.  `soak` has address(), listeners, ledger, gate, kills,
+    complain().  None of them has a connection while it waits at the gate."""
 
     def __init__(self, soak, prefix, seed):
         super().__init__(daemon=True)
@@ -141,6 +166,7 @@ class Good(Client):
 
     def run(self):
         while not self.stopping:
+            self.soak.gate.enter()
             try:
                 if self.listener.tool:
                     self.run_tool()
@@ -240,6 +266,7 @@ class Vandal(Client):
 
     def run(self):
         while not self.stopping:
+            self.soak.gate.enter()
             self.listener = self.chance.choice(self.soak.listeners)
             self.prefix = "%s-%s" % (self.base, self.listener.name)
             try:

@@ -6,8 +6,9 @@ files and bad ones, files turned, the status service asked all the time.
 
 What was acknowledged is stored, once in each of its sinks, whole and under the id of its
 receipt; nothing half is anywhere, nothing is left in a spool that forwards; sinks, readers and
-the daemon count the same.  Resident memory, descriptors and threads are sampled every second:
-they are flat.
+the daemon count the same.  Now and then all clients pause, and the daemon is looked at in peace:
+then it has the descriptors, by kind, and the threads, by name, that its configuration explains,
+to the last.  Resident memory is flat, at rest and, sampled every second, under load.
 
 SOAK_SECONDS (15) or SOAK_MINUTES; SOAK_KILL=yes: kill -9 and a new start again and again; then
 memory is not judged.  SOAK_CSV, SOAK_SVG: where samples and their drawing go.  make soak.
@@ -20,7 +21,6 @@ import random
 import re
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import threading
@@ -34,22 +34,17 @@ import peer  # noqa: E402
 import storage  # noqa: E402
 import brokers  # noqa: E402
 import curve  # noqa: E402
+import inventory  # noqa: E402
 import ledger  # noqa: E402
 import senders  # noqa: E402
 import stores  # noqa: E402
+import verdict  # noqa: E402
 
 SECONDS = float(os.environ["SOAK_MINUTES"]) * 60 if "SOAK_MINUTES" in os.environ \
     else float(os.environ.get("SOAK_SECONDS", "15"))
 KILLS = os.environ.get("SOAK_KILL") == "yes"
-# Fewer samples tell nothing of a trend.
-JUDGED_FROM = 300
-# The last third against the first, after warm-up.
-TOLERANCE = {"resident": (1.05, 1024), "descriptors": (1.1, 4), "threads": (1.0, 0)}
-
-# Eventfds of forwarders that have ended are kept for the next ones (inbox_retire): for as many as
-# there were at a time, and there are some for as long as connections keep an old configuration.
-KEPT = collections.Counter({"anon_inode:[eventfd]": 8 * sum(sink.front is not None
-                                                           for sink in stores.SINKS)})
+# Rests, the first before anybody comes.
+LAPS = int(min(20, max(2, SECONDS / 10)))
 
 CONFIG = """
 address = "127.0.0.1"; workers = 2; spill_directory = "{directory}"; shutdown_timeout = 30;
@@ -117,6 +112,8 @@ class Soak:
         self.status_address = ("127.0.0.1", self.ports["status"])
         self.chance = random.Random(9)
         self.samples, self.did = [], collections.Counter()
+        self.gate, self.looking = senders.Gate(), threading.Lock()
+        self.rests, self.counts, self.usual = [], [], None
         self.stopping, self.account = False, {}
         self.polling = threading.Lock()
         self.errors = open(os.path.join(directory, "stderr"), "wb")
@@ -168,7 +165,9 @@ class Soak:
         seen = self.log_count()
         self.process = subprocess.Popen(
             [storage.program(), "-c", os.path.join(self.directory, "cistern.conf")],
-            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors)
+            stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
+            env=os.environ if SECONDS >= verdict.JUDGED_FROM else
+            dict(os.environ, MALLOC_ARENA_MAX="1"))
         self.wait_log(seen, r" ready: ")
 
     def log_count(self):
@@ -240,15 +239,14 @@ class Soak:
         self.start()
         self.did["kills"] += 1
 
-    def operate(self):
-        """Until the time is over."""
+    def operate(self, seconds):
         acts = [self.reload] * 4 + [self.reload_in_vain] * 2 + [self.turn] * 2
         if "nats" in self.brokers:
             acts += [self.freeze]
             self.freeze()  # in the shortest run, too
         if KILLS:
             acts += [self.kill] * 4
-        until = time.monotonic() + SECONDS
+        until = time.monotonic() + seconds
         while time.monotonic() < until and len(self.ledger.problems) < 20:
             self.chance.choice(acts)()
             pause = time.monotonic() + min(self.chance.uniform(0, 2), max(0, until - time.monotonic()))
@@ -269,33 +267,10 @@ class Soak:
         return sum(value for (key, _), value in metrics.items() if key == "cistern_" + name)
 
     def look(self):
-        """Descriptors, threads, KiB."""
-        proc = "/proc/%d/" % self.process.pid
-        with open(proc + "status", encoding="ascii") as status:
-            text = status.read()
-        return (len(os.listdir(proc + "fd")), int(re.search(r"Threads:\s+(\d+)", text).group(1)),
-                int(re.search(r"VmRSS:\s+(\d+)", text).group(1)))
-
-    def descriptors(self):
-        """What they are: how many of each kind, sockets by their ports."""
-        proc, sockets = "/proc/%d/" % self.process.pid, {}
-        names = {port: name for name, port in self.ports.items()}
-        with open(proc + "net/tcp", encoding="ascii") as table:
-            for fields in [line.split() for line in table][1:]:
-                ports = [int(fields[n].split(":")[1], 16) for n in (1, 2)]
-                sockets["socket:[%s]" % fields[9]] = "%s to port %s (state %s)" % (
-                    names.get(ports[0], "a socket"), ports[1], fields[3])
-        found = collections.Counter()
-        for entry in os.listdir(proc + "fd"):
-            try:
-                link = os.readlink(proc + "fd/" + entry)
-            except FileNotFoundError:
-                continue
-            found[sockets.get(link, re.sub(r"\[\d+\]", "", link))] += 1
-        return found
+        return inventory.Inventory(self.process.pid, self.ports)
 
     def sample(self, began):
-        descriptors, threads, resident = self.look()
+        has = inventory.Inventory(self.process.pid)
         asked = time.monotonic()
         metrics = self.metrics()
         asked = time.monotonic() - asked
@@ -310,8 +285,9 @@ class Soak:
         now = time.monotonic() - began
         last = self.samples[-1] if self.samples else {"second": 0, "messages": 0}
         self.samples.append({
-            "second": round(now, 2), "resident": resident, "descriptors": descriptors,
-            "threads": threads, "connections": int(self.sum(metrics, "connections_active")),
+            "second": round(now, 2), "resident": has.resident,
+            "descriptors": sum(has.kinds.values()), "threads": sum(has.threads.values()),
+            **has.kinds, "connections": int(self.sum(metrics, "connections_active")),
             "message_bytes": int(self.sum(metrics, "memory_message_bytes")),
             "messages": int(received), "reloads": self.did["reloads"],
             "asked_ms": round(asked * 1000), "sync_ms": round(self.sync() * 1000),
@@ -335,7 +311,8 @@ class Soak:
         began = time.monotonic()
         while not self.stopping:
             try:
-                self.sample(began)
+                with self.looking:
+                    self.sample(began)
             except (OSError, ValueError, AttributeError) as error:
                 if not KILLS:
                     self.complain("sample: %r" % error)
@@ -357,27 +334,59 @@ class Soak:
                 for room in rooms
                 for entry in os.listdir(os.path.join(self.directory, sink.front, room))]
 
-    def settle(self, had=None):
-        """What it has when nobody is there: as in look(), and its descriptors."""
-        until, seen = time.monotonic() + storage.DEADLINE, None
+    def is_quiet(self):
+        try:
+            metrics = self.metrics()
+        except OSError:
+            return False
+        return not self.sum(metrics, "connections_active") and \
+            not self.sum(metrics, "messages_in_flight") and not self.left("new")
+
+    def settle(self):
+        """What it has when nobody is there: what it had at the first rest, if it comes to that.
+        (The status service takes a second to part from whoever has asked.)"""
+        until, seen, since = time.monotonic() + storage.DEADLINE, None, 0
+        while time.monotonic() < until and not self.is_quiet():
+            self.poll()
+            time.sleep(.1)
         while time.monotonic() < until:
             self.poll()
-            try:
-                metrics = self.metrics()
-                quiet = not self.sum(metrics, "connections_active") and \
-                    not self.sum(metrics, "messages_in_flight") and not self.left("new")
-            except OSError:
-                quiet = False
-            time.sleep(.2)  # the request's own connection goes, too
-            has = self.descriptors()
-            if quiet and has == seen and (had is None or self.is_as(*had)):
+            has = self.look()
+            if has != seen:
+                seen, since = has, time.monotonic()
+            if has == self.rests[0] if self.rests else time.monotonic() > since + 2:
                 break
-            seen = has
-        return self.look(), self.descriptors()
+            time.sleep(.1)
+        return has
 
-    def is_as(self, look, descriptors):
-        has = self.descriptors()
-        return self.look()[1] == look[1] and not has - descriptors - KEPT and not descriptors - has
+    def rest(self):
+        """Nobody comes meanwhile.  The same file each time: listeners come and go with reloads."""
+        with self.looking:
+            seen = self.log_count()
+            self.write(self.usual)
+            self.process.send_signal(signal.SIGHUP)
+            self.wait_log(seen, r" reloaded: ")
+            self.touch(100 + len(self.rests))
+            self.rests.append(self.settle())
+            metrics = self.metrics()
+            self.counts.append([int(self.sum(metrics, name + "_total")) for name in
+                                ("messages_received", "connections_accepted")])
+
+    def explained(self):
+        """How many descriptors of each kind and threads of each name it has at rest."""
+        workers, found = 2, collections.Counter(inventory.ITSELF)
+        found.update(epolls=workers, eventfds=workers,
+                     **{"worker-%d" % number: 1 for number in range(workers)})
+        with open(os.path.join(self.directory, "cistern.conf"), encoding="ascii") as file:
+            more = re.search("more = ", file.read()) is not None
+        for one in self.listeners:
+            found.update(sockets=1 if one.local else workers)
+        found.update(sockets=workers if more else 0)
+        for name, kind in [("console", "console")] + [(sink.name, sink.type()) for sink in self.sinks] + [
+                (sink.front, kind) for sink in self.sinks if sink.front for kind in ("spool", "forward")]:
+            for what, count in inventory.SINKS[kind].items():
+                found["%s-%s" % (what, name) if what not in inventory.NAMES else what] += count
+        return found
 
     def stop(self):
         """Sums by sink, before the stop."""
@@ -406,27 +415,6 @@ class Soak:
             time.sleep(.05)
 
 
-def trend(samples, column):
-    """Medians of the first and the last third, after a fifth of warm-up.  Of threads the least:
-    a configuration that connections keep has its sinks' and their libraries'."""
-    values = [sample[column] for sample in samples[len(samples) // 5:]]
-    third, of = max(1, len(values) // 3), min if column == "threads" else statistics.median
-    return of(values[:third]), of(values[-third:])
-
-
-def judge_trend(tap, samples):
-    for column, (factor, more) in TOLERANCE.items():
-        first, last = trend(samples, column)
-        text = "%s: %d in the first third, %d in the last" % (column, first, last)
-        if column == "resident" and peer.is_sanitized():
-            tap.note(text + "; a sanitizer keeps what was freed")
-        elif SECONDS < JUDGED_FROM:
-            tap.note(text + "; too short to be judged")
-        else:
-            tap.result(last <= first * factor + more,
-                       "%s (at most %g times, and %d)" % (text, factor, more))
-
-
 def draw(samples):
     if os.environ.get("SOAK_SVG"):
         title = "cisternd for %.3g minutes: %d messages, %d reloads (grey: warm-up)" % (
@@ -452,28 +440,27 @@ def live(tap, directory, found):
     try:
         for _ in range(3):
             soak.reload()
-        # The same file before and after: listeners come and go with reloads.
         with open(os.path.join(directory, "cistern.conf"), encoding="ascii") as file:
-            usual = file.read()
-        soak.touch(100)
-        quiet, had = soak.settle()
+            soak.usual = file.read()
+        soak.rest()
         clients = senders.everybody(soak, 4)
         sampler = threading.Thread(target=soak.sampler, daemon=True)
         for thread in clients + [sampler]:
             thread.start()
-        soak.operate()
+        for _ in range(LAPS - 1):
+            soak.operate(SECONDS / LAPS)
+            if not soak.gate.shut(len(clients)):
+                soak.complain("somebody does not come to an end")
+            soak.rest()
+            soak.gate.lift()
+        soak.operate(SECONDS / LAPS)
         soak.stopping = True
         for client in clients:
             client.stopping = True
         for client in clients + [sampler]:
             client.join(storage.DEADLINE)
         stuck = [client.prefix for client in clients if client.is_alive()]
-        seen = soak.log_count()
-        soak.write(usual)
-        soak.process.send_signal(signal.SIGHUP)
-        soak.wait_log(seen, r" reloaded: ")
-        soak.touch(101)
-        after, has = soak.settle((quiet, had))
+        soak.rest()
         code, sums = soak.stop()
         soak.read_all(sums)
     finally:
@@ -482,15 +469,13 @@ def live(tap, directory, found):
             soak.process.wait()
         soak.errors.close()
     judge(tap, soak, clients, stuck)
+    counts = not peer.is_sanitized()
+    verdict.judge_rests(tap, soak.rests, soak.explained(), list(found))
     if not KILLS:
-        more, gone = has - had - KEPT, had - has
-        tap.result(not more and not gone and after[1] == quiet[1],
-                   "descriptors and threads when all have gone: %d and %d (before: %d and %d)" % (
-                       after[:2] + quiet[:2]), "more: %s; gone: %s" % (dict(more), dict(gone)))
-    tap.note("KiB resident: %d before, %d after" % (quiet[2], after[2]))
+        verdict.judge_memory_at_rest(tap, soak.rests, SECONDS, soak.counts, counts)
     judge_account(tap, soak, code, sums)
     if not KILLS:
-        judge_trend(tap, soak.samples)
+        verdict.judge_load(tap, soak.samples, SECONDS >= verdict.JUDGED_FROM, counts)
     draw(soak.samples)
 
 

@@ -7,6 +7,7 @@ A kind of sink is a line in SINKS (brokers': in brokers.py) and a class with tur
 import base64
 import json
 import os
+import re
 import time
 
 
@@ -113,6 +114,9 @@ class Sink:
 
     def deliver(self):
         return self.front or self.name
+
+    def type(self):
+        return re.match(r'type = "(\w+)"', self.text).group(1)
 
 
 # A command that keeps what it gets, and one that fails now and then.

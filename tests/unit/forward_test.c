@@ -33,7 +33,7 @@ close_inlet(void)
 	forward_inlet_reset(f);
 	forward_inlet_clear(&f->inlet);
 	forward_table_close(&f->known);
-	inbox_retire(&f->inbox);
+	inbox_close(&f->inbox);
 	event_base_free(f->base);
 	free(f);
 }
