@@ -49,6 +49,8 @@ def mock_missing():
             if threads is None:
                 return "no threads.so ($KAFKA_THREADS), without which ThreadSanitizer ends it"
             os.environ["LD_PRELOAD"] = os.path.abspath(threads)
+            os.environ["TSAN_OPTIONS"] = "%s suppressions=%s" % (
+                os.environ.get("TSAN_OPTIONS", ""), os.path.join(TOP, "threads.supp"))
     if storage.program("KAFKA_MOCK", "tests/kafka/mock") is None:
         return "no mock cluster ($KAFKA_MOCK)"
     return None

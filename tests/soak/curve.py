@@ -6,6 +6,7 @@ from xml.sax.saxutils import escape
 PANELS = (
     ("resident", "resident memory, MiB", 1024),
     ("descriptors", "descriptors", 1),
+    ("eventfds", "of these eventfds", 1),
     ("threads", "threads", 1),
     ("connections", "connections", 1),
     ("rate", "messages a second", 1),
@@ -23,6 +24,7 @@ text { font: 13px system-ui, sans-serif; fill: #222 }
 }
 """
 LEFT, WIDTH, HEIGHT, GAP = 64, 700, 90, 48
+GAP_SECONDS = 15  # without a sample, which are a second apart, and longer at a rest
 
 
 def columns(points, count):
@@ -34,11 +36,21 @@ def columns(points, count):
         yield from ((number / count, min(bins[number])), ((number + .5) / count, max(bins[number])))
 
 
+def pieces(samples):
+    """Lists of those that follow each other: nothing is drawn where nothing was seen."""
+    piece = []
+    for sample in samples:
+        if piece and sample["second"] > piece[-1]["second"] + GAP_SECONDS:
+            yield piece
+            piece = []
+        piece.append(sample)
+    yield piece
+
+
 def svg(samples, warm, title):
     """samples: dictionaries with `second` and the columns of PANELS; warm: seconds that are not
     judged."""
     last = samples[-1]["second"] or 1
-    times = [sample["second"] / last for sample in samples]
     parts, y = ['<text x="16" y="24">%s</text>' % escape(title)], 40
     for column, label, divisor in PANELS:
         values = [sample[column] / divisor for sample in samples]
@@ -48,9 +60,11 @@ def svg(samples, warm, title):
                      % (LEFT, y - 8, escape(label), min(values), max(values)))
         parts.append('<rect class="warm" x="%d" y="%d" width="%.1f" height="%d"/>'
                      % (LEFT, y, min(warm / last, 1) * WIDTH, HEIGHT))
-        points = " ".join("%.1f,%.1f" % (LEFT + x * WIDTH, y + HEIGHT - value / top * HEIGHT)
-                          for x, value in columns(zip(times, values), WIDTH // 2))
-        parts.append('<polyline class="line" points="%s"/>' % points)
+        for piece in pieces(samples):
+            known = [(sample["second"] / last, sample[column] / divisor) for sample in piece]
+            points = " ".join("%.1f,%.1f" % (LEFT + x * WIDTH, y + HEIGHT - value / top * HEIGHT)
+                              for x, value in columns(known, WIDTH // 2))
+            parts.append('<polyline class="line" points="%s"/>' % points)
         for value in (0, top / 1.1):
             at = y + HEIGHT - value / top * HEIGHT
             parts.append('<line class="axis" x1="%d" x2="%d" y1="%.1f" y2="%.1f"/>'

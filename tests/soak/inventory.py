@@ -5,6 +5,9 @@ much of each a configuration explains when nobody is there.
 import collections
 import os
 import re
+import struct
+
+import storage
 
 # What a link in /proc/PID/fd begins with; what begins with none of these is a file.
 KINDS = (("socket:", "sockets"), ("pipe:", "pipes"), ("/memfd:", "memfds"),
@@ -75,10 +78,29 @@ def resident(pid):
         return int(re.search(r"VmRSS:\s+(\d+)", status.read()).group(1))
 
 
+def heap_environment(path):
+    """Of a program that is to count there what it has allocated (heap.c).  Sanitizers have their
+    own malloc."""
+    counter = storage.program("SOAK_COUNTER", "tests/soak/heap.so")
+    with open(storage.program(), "rb") as file:
+        if counter is None or re.search(b"__[at]san_init", file.read()):
+            return {}
+    before = os.environ.get("LD_PRELOAD")
+    return {"SOAK_HEAP": path, "LD_PRELOAD": os.path.abspath(counter) + (":" + before if before else "")}
+
+
+def heap(path):
+    """Bytes and blocks; None: nobody counts."""
+    if path is None or not os.path.exists(path):
+        return None
+    with open(path, "rb") as file:
+        return struct.unpack("qq", file.read(16))
+
+
 class Inventory:
     """At one moment.  kinds: how many descriptors of each; descriptors: which, in words."""
 
-    def __init__(self, pid, ports=None):
+    def __init__(self, pid, ports=None, counted=None):
         names = {port: name for name, port in (ports or {}).items()}
         every, known = links(pid), sockets(pid, names) if ports else {}
         self.kinds = dict.fromkeys(NAMES, 0)
@@ -87,6 +109,7 @@ class Inventory:
             known.get(link, re.sub(r"\[\d+\]", "", link)) for link in every)
         self.threads = threads(pid)
         self.resident = resident(pid)
+        self.heap = heap(counted)
 
     def __eq__(self, other):
         return isinstance(other, Inventory) and self.descriptors == other.descriptors and \

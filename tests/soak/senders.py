@@ -17,6 +17,7 @@ import time
 import ledger as books
 
 PATIENCE = 60
+STILL = 5
 TOO_LARGE = 5 << 20
 # A header of each version, with a TLV (PP2_TYPE_NOOP).
 PROXY = (b"PROXY TCP4 192.0.2.7 192.0.2.1 4711 11000\r\n",
@@ -84,6 +85,27 @@ def reset(sock):
     """What a client that is killed leaves.  A wrapped socket has a descriptor, too."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+class Clock(threading.Thread):
+    """Notices when this process stood still itself, as on a machine whose disk or processors
+    were others' for a while: then a client was silent, and the daemon may have let go of it."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.gaps = []  # (when it ended, how long it was)
+
+    def run(self):
+        while True:
+            before = time.monotonic()
+            time.sleep(.25)
+            now = time.monotonic()
+            if now > before + STILL:
+                self.gaps.append((now, now - before))
+
+    def stood_still(self, since):
+        """For how long, at most at a time."""
+        return max([length for end, length in self.gaps if end > since], default=0)
 
 
 class Gate:
@@ -167,6 +189,7 @@ class Good(Client):
     def run(self):
         while not self.stopping:
             self.soak.gate.enter()
+            began = time.monotonic()
             try:
                 if self.listener.tool:
                     self.run_tool()
@@ -175,8 +198,12 @@ class Good(Client):
                 self.served += 1
             except OSError as error:
                 self.refused += 1
-                if not self.listener.refuses and not self.soak.kills:
-                    self.soak.complain("%s: message %d: %r" % (self.prefix, self.sent - 1, error))
+                time.sleep(.5)  # the clock is told of it, too
+                if self.soak.clock.stood_still(began) > 0:
+                    self.soak.did["exchanges ended as all stood still"] += 1
+                elif not self.listener.refuses and not self.soak.kills:
+                    self.soak.complain("%s: message %d, after %.1f s: %r" % (
+                        self.prefix, self.sent - 1, time.monotonic() - began, error))
             self.pause(self.listener.pause)
 
     def exchange(self):

@@ -112,12 +112,13 @@ class Soak:
         self.status_address = ("127.0.0.1", self.ports["status"])
         self.chance = random.Random(9)
         self.samples, self.did = [], collections.Counter()
-        self.gate, self.looking = senders.Gate(), threading.Lock()
+        self.gate, self.looking, self.clock = senders.Gate(), threading.Lock(), senders.Clock()
         self.rests, self.counts, self.usual = [], [], None
         self.stopping, self.account = False, {}
         self.polling = threading.Lock()
         self.errors = open(os.path.join(directory, "stderr"), "wb")
         self.process = None
+        self.heap = os.path.join(directory, "heap")
         # As they are taken: a run of hours that fails has a curve, too.
         self.table = open(os.environ["SOAK_CSV"], "w", encoding="ascii") \
             if os.environ.get("SOAK_CSV") else None
@@ -166,8 +167,7 @@ class Soak:
         self.process = subprocess.Popen(
             [storage.program(), "-c", os.path.join(self.directory, "cistern.conf")],
             stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
-            env=os.environ if SECONDS >= verdict.JUDGED_FROM else
-            dict(os.environ, MALLOC_ARENA_MAX="1"))
+            env=dict(os.environ, **inventory.heap_environment(self.heap)))
         self.wait_log(seen, r" ready: ")
 
     def log_count(self):
@@ -267,7 +267,7 @@ class Soak:
         return sum(value for (key, _), value in metrics.items() if key == "cistern_" + name)
 
     def look(self):
-        return inventory.Inventory(self.process.pid, self.ports)
+        return inventory.Inventory(self.process.pid, self.ports, self.heap)
 
     def sample(self, began):
         has = inventory.Inventory(self.process.pid)
@@ -444,6 +444,7 @@ def live(tap, directory, found):
             soak.usual = file.read()
         soak.rest()
         clients = senders.everybody(soak, 4)
+        soak.clock.start()
         sampler = threading.Thread(target=soak.sampler, daemon=True)
         for thread in clients + [sampler]:
             thread.start()
@@ -471,8 +472,9 @@ def live(tap, directory, found):
     judge(tap, soak, clients, stuck)
     counts = not peer.is_sanitized()
     verdict.judge_rests(tap, soak.rests, soak.explained(), list(found))
-    if not KILLS:
-        verdict.judge_memory_at_rest(tap, soak.rests, SECONDS, soak.counts, counts)
+    tap.note("KiB resident at rest: %s" % ", ".join(str(rest.resident) for rest in soak.rests))
+    if not KILLS and soak.rests[0].heap is not None:
+        verdict.judge_heap(tap, soak.rests, SECONDS, soak.counts)
     judge_account(tap, soak, code, sums)
     if not KILLS:
         verdict.judge_load(tap, soak.samples, SECONDS >= verdict.JUDGED_FROM, counts)
@@ -484,6 +486,9 @@ def judge(tap, soak, clients, stuck):
         ", ".join("%d %s" % (count, what) for what, count in sorted(soak.did.items())),
         sum(client.served for client in clients if isinstance(client, senders.Good)),
         sum(client.served for client in clients if isinstance(client, senders.Vandal))))
+    if soak.clock.gaps:
+        tap.note("this process stood still, seconds: %s" % ", ".join(
+            "%.0f" % length for _, length in soak.clock.gaps))
     idle = [client.prefix for client in clients if not client.served]
     tap.result(not stuck and not idle, "every client was served, none is stuck",
                "stuck: %s; idle: %s" % (stuck, idle))
