@@ -45,7 +45,7 @@ greeter_run(void *arg)
 int
 greeter_start(struct greeter *g, unsigned number)
 {
-	char name[16];
+	char text[11];
 	int error;
 
 	if (g->started)
@@ -53,7 +53,8 @@ greeter_start(struct greeter *g, unsigned number)
 	*g = (struct greeter){.last = &g->first};
 	pthread_mutex_init(&g->lock, NULL); /* these two cannot fail without attributes */
 	pthread_cond_init(&g->wake, NULL);
-	error = thread_start(&g->thread, greeter_run, g);
+	snprintf(text, sizeof(text), "%u", number);
+	error = thread_start(&g->thread, "greeter", text, greeter_run, g);
 	if (error != 0) {
 		pthread_cond_destroy(&g->wake);
 		pthread_mutex_destroy(&g->lock);
@@ -61,8 +62,6 @@ greeter_start(struct greeter *g, unsigned number)
 		return -1;
 	}
 	g->started = true;
-	snprintf(name, sizeof(name), "greeter-%u", number);
-	pthread_setname_np(g->thread, name); /* for ps and perf; its failing harms nobody */
 	return 0;
 }
 

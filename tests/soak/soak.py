@@ -381,6 +381,8 @@ class Soak:
             more = re.search("more = ", file.read()) is not None
         for one in self.listeners:
             found.update(sockets=1 if one.local else workers)
+        found.update({"greeter-%d" % number: 1 for number in range(0, workers, 2)}
+                     if any(one.tls for one in self.listeners) else {})
         found.update(sockets=workers if more else 0)
         for name, kind in [("console", "console")] + [(sink.name, sink.type()) for sink in self.sinks] + [
                 (sink.front, kind) for sink in self.sinks if sink.front for kind in ("spool", "forward")]:
