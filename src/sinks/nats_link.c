@@ -302,22 +302,14 @@ say_connected(const struct nats_link *link)
 		  link->config->name, host + 1, link->stream);
 }
 
-static void
-say_well(struct nats_link *link)
-{
-	struct sink *sink = borrow_sink(link);
-
-	if (sink != NULL)
-		sink_well(sink);
-	give_back_sink(link, sink);
-}
-
 static bool
-is_well(struct nats_link *link)
+is_well(struct nats_link *link, bool by_now)
 {
 	struct sink *sink = borrow_sink(link);
 	bool well = sink == NULL || sink_is_ready(sink);
 
+	if (sink != NULL && by_now)
+		sink_well(sink);
 	give_back_sink(link, sink);
 	return well;
 }
@@ -353,7 +345,7 @@ take_finding(struct nats_link *link, struct nats_finding *finding, unsigned epoc
 	if (opens)
 		say_connected(link);
 	if (well)
-		say_well(link);
+		(void)is_well(link, true);
 }
 
 static void
@@ -424,7 +416,7 @@ tend(struct nats_link *link)
 	if (connection == NULL && due)
 		link->next = now + RETRY;
 	pthread_mutex_unlock(&link->lock);
-	lasts = !is_well(link);
+	lasts = !is_well(link, false);
 	if (connection != NULL)
 		status = natsConnection_Status(connection);
 	else if (due)
