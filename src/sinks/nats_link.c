@@ -447,6 +447,7 @@ keeper_run(void *arg)
 	struct nats_link *link = arg;
 
 	pthread_mutex_lock(&link->lock);
+	link->since = clock_now(); /* on a busy machine it was opened long ago */
 	while (!link->stop)
 		tend(link);
 	pthread_mutex_unlock(&link->lock);
