@@ -236,7 +236,13 @@ class Soak:
     def kill(self):
         self.process.kill()
         self.process.wait()
+        self.poll()
+        files = [one for one in self.stores if isinstance(one, stores.File)]
+        for one in files:
+            one.hold()
         self.start()
+        for one in files:
+            one.held = False
         self.did["kills"] += 1
 
     def operate(self, seconds):
@@ -452,8 +458,12 @@ def live(tap, directory, found):
             thread.start()
         for _ in range(LAPS - 1):
             soak.operate(SECONDS / LAPS)
-            if not soak.gate.shut(len(clients)):
-                soak.complain("somebody does not come to an end")
+            since = time.monotonic()
+            while not soak.gate.shut(len(clients)):
+                if soak.clock.stood_still(since) == 0:
+                    soak.complain("somebody does not come to an end")
+                    break
+                since = time.monotonic()
             soak.rest()
             soak.gate.lift()
         soak.operate(SECONDS / LAPS)

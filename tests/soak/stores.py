@@ -16,6 +16,14 @@ class Lines:
 
     def __init__(self, path):
         self.path, self.file, self.rest, self.turned = path, None, b"", None
+        self.held = False
+
+    def hold(self):
+        """Its writer was killed: what follows the last whole line is torn, and the next one cuts
+        it off.  Until that is there nothing is read."""
+        if self.file is not None:
+            self.file.seek(-len(self.rest), os.SEEK_CUR)
+        self.rest, self.held = b"", True
 
     def turn(self):
         """What logrotate does; USR1 has to follow.  False: the last turn is not over yet."""
@@ -29,6 +37,8 @@ class Lines:
         self.turned = time.monotonic()
 
     def lines(self):
+        if self.held:
+            return
         if self.file is None:
             if not os.path.exists(self.path):
                 return
