@@ -567,22 +567,6 @@ nats_link_suspect(struct nats_link *link)
 }
 
 bool
-nats_link_takes(const struct nats_link *link, const char *subject, uint64_t after)
-{
-	bool takes = link->subjects == NULL || link->asked < after || link->suspect;
-
-	for (int i = 0; !takes && i < link->n_subjects; i++)
-		takes = subject_matches(link->subjects[i], subject);
-	return takes;
-}
-
-void
-nats_link_set_misfit(struct nats_link *link, const char *subject)
-{
-	snprintf(link->misfit, sizeof(link->misfit), "%s", subject);
-}
-
-bool
 nats_link_reply(const struct nats_link *link, uint64_t token, char reply[NATS_LINK_REPLY])
 {
 	if (link->connection == NULL)

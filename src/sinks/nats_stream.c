@@ -184,3 +184,20 @@ nats_stream_ask(struct nats_finding *finding, natsConnection *connection,
 	jsStreamInfo_Destroy(info);
 	jsCtx_Destroy(js);
 }
+
+/* What the link knows of the stream's subjects; see nats_link.h. */
+bool
+nats_link_takes(const struct nats_link *link, const char *subject, uint64_t after)
+{
+	bool takes = link->subjects == NULL || link->asked < after || link->suspect;
+
+	for (int i = 0; !takes && i < link->n_subjects; i++)
+		takes = subject_matches(link->subjects[i], subject);
+	return takes;
+}
+
+void
+nats_link_set_misfit(struct nats_link *link, const char *subject)
+{
+	snprintf(link->misfit, sizeof(link->misfit), "%s", subject);
+}

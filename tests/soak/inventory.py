@@ -15,6 +15,9 @@ KINDS = (("socket:", "sockets"), ("pipe:", "pipes"), ("/memfd:", "memfds"),
          ("anon_inode:[signalfd]", "signalfds"), ("anon_inode:[pidfd]", "pidfds"), ("pidfd:", "pidfds"),
          ("anon_inode:", "others"))
 NAMES = ("sockets", "eventfds", "epolls", "signalfds", "pipes", "pidfds", "memfds", "files", "others")
+# The main thread and a nats sink's keeper, and those of libnats, which are called as who made
+# them: that may be either.
+MAIN = "cisternd, libnats"
 # What a sink of each kind has: an eventfd that hurries it, the file that it writes to; two
 # writers' new/ and tmp/, and the lock; a connection.  Threads: "NAME-SINK".
 SINKS = {
@@ -28,11 +31,10 @@ SINKS = {
 }
 # Of the process itself: standard input to error, and the log; the status service's listener.
 ITSELF = {"epolls": 1, "eventfds": 1, "signalfds": 1, "files": 4, "sockets": 1, "census": 1,
-          "cisternd": 1}
+          MAIN: 1}
 # How many pipes and threads libraries have is theirs to say; that they stay the same is not.
-# libnats' are called as who made them.
 PIPES_OF = ("kafka",)
-THEIRS = {"kafka": r"rdk:.*|kafka-end", "nats": r"cisternd|keep-.*"}
+THEIRS = {"kafka": r"rdk:.*|kafka-end", "nats": "cisternd, libnats"}
 
 
 def kind(link):
@@ -66,7 +68,8 @@ def threads(pid):
     for task in os.listdir(directory):
         try:
             with open(directory + task + "/comm", encoding="ascii", errors="replace") as file:
-                found[file.read().strip()] += 1
+                name = file.read().strip()
+                found[MAIN if name == "cisternd" or name.startswith("keep-") else name] += 1
         except (FileNotFoundError, ProcessLookupError):
             continue
     return found

@@ -32,6 +32,7 @@ TOP = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(TOP, "..", "tls"))
 import peer  # noqa: E402
 import storage  # noqa: E402
+sys.path.insert(0, TOP)  # tests/crash has a brokers.py, too
 import brokers  # noqa: E402
 import curve  # noqa: E402
 import inventory  # noqa: E402
