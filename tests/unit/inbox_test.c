@@ -99,38 +99,6 @@ START_TEST(without_epoll_too)
 }
 END_TEST
 
-static void
-on_only(struct inbox_item *item)
-{
-	(void)item;
-	arrived++;
-	event_base_loopbreak(base);
-}
-
-/* Somebody may still be about to write to a retired one's eventfd: its next owner is woken for
- * nothing then, and by what is posted. */
-START_TEST(retired_ones_are_used_again)
-{
-	struct inbox_item item = {.run = on_only};
-	int fd;
-
-	for (int round = 0; round < 3; round++) {
-		open_base(round != 1);
-		fd = inbox.fd;
-		inbox_post(&inbox, &item);
-		ck_assert_int_eq(event_base_loop(base, EVLOOP_NO_EXIT_ON_EMPTY), 0);
-		ck_assert_uint_eq(arrived, (unsigned)round + 1);
-		inbox_retire(&inbox);
-		ck_assert_int_eq(inbox.fd, -1);
-		event_base_free(base);
-		open_base(true);
-		ck_assert_int_eq(inbox.fd, fd);
-		inbox_retire(&inbox);
-		event_base_free(base);
-	}
-}
-END_TEST
-
 int
 main(void)
 {
@@ -139,7 +107,6 @@ main(void)
 
 	tcase_add_test(tcase, all_arrive_in_order);
 	tcase_add_test(tcase, without_epoll_too);
-	tcase_add_test(tcase, retired_ones_are_used_again);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
