@@ -43,6 +43,8 @@
 #include "status/status.h"
 #include "worker.h"
 
+#define OTHER_THREADS 2 /* besides workers, that allocate all the time: the main thread, a sink's */
+
 #define LAST_WORDS 3   /* seconds for refusals to reach their senders */
 #define STOP_MARGIN 10 /* for sinks to write what they have, and the rest of a stop */
 
@@ -361,6 +363,7 @@ start(struct daemon *d, bool background)
 	if ((code = belongings_open_log(d->config, &d->identity, background)) != 0)
 		return code;
 	memory_init(d->config->memory_limit);
+	memory_set_threads(d->n_workers + OTHER_THREADS);
 	raise_limits();
 	if ((code = open_main_loop(d)) != 0) {
 		log_event(LOG_LEVEL_ERROR, "start-failed", "cannot make an event loop: %s",

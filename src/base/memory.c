@@ -3,6 +3,7 @@
  * pass the limit by what workers hold between asking and charging (one read
  * each); see HACKING.md, "Memory".
  */
+#include <limits.h>
 #include <malloc.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -72,6 +73,15 @@ memory_init(uint64_t bytes)
 	mallopt(M_MMAP_THRESHOLD, 32 << 20);
 	event_set_mem_functions(counted_malloc, counted_realloc, counted_free);
 	memory_set_limit(bytes);
+}
+
+void
+memory_set_threads(unsigned threads)
+{
+	/* glibc makes eight heaps a processor, if there are as many threads, and what is at the
+	 * end of one keeps all of it: with a reload every three seconds and all kinds of sinks
+	 * what was resident went on to grow for half an hour, with no more in use. */
+	mallopt(M_ARENA_MAX, threads < INT_MAX ? (int)threads : INT_MAX);
 }
 
 void

@@ -20,6 +20,10 @@
 void memory_init(uint64_t limit);
 void memory_set_limit(uint64_t limit);
 
+/* So many threads allocate all the time; the others, which come and go with what is
+ * configured, share their heaps.  Before any other thread. */
+void memory_set_threads(unsigned threads);
+
 /* Memory for what clients cause to be held; NULL when there is none. */
 void *memory_alloc(size_t size);
 void memory_free(void *memory);
