@@ -10,8 +10,9 @@
  * shown as \xNN, so that nobody writes lines but cistern.
  *
  * Before a line goes to a pipe or a terminal, poll(2) says whether it can take
- * any; sockets are written to without waiting.  Only syslog(3) may wait for its
- * daemon.  Nothing that fails here is fatal, and none of it touches errno.
+ * any; a terminal takes a part of a line then, and would have the rest waited for, so it is
+ * opened anew, not to wait.  Sockets are written to without waiting.  Only syslog(3) may
+ * wait for its daemon.  Nothing that fails here is fatal, and none of it touches errno.
  */
 #include "base/log.h"
 
@@ -279,6 +280,19 @@ way_of(int fd)
 	return S_ISREG(st.st_mode) ? WAY_FILE : WAY_POLL;
 }
 
+/* A description of our own: whoever else has the terminal does not want to be told EAGAIN.
+ * -1: it is none, or may not be opened. */
+static int
+reopen_terminal(int fd)
+{
+	char path[32];
+
+	if (!isatty(fd))
+		return -1;
+	snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+	return open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+}
+
 static void
 leave_target(void)
 {
@@ -310,7 +324,10 @@ enter_target(enum log_target target, int file)
 	case LOG_TARGET_STDERR:
 	case LOG_TARGET_JOURNAL:
 		state.prefix = target == LOG_TARGET_JOURNAL || is_journal(STDERR_FILENO);
-		state.fd = STDERR_FILENO;
+		state.fd = reopen_terminal(STDERR_FILENO);
+		state.owned = state.fd != -1;
+		if (!state.owned)
+			state.fd = STDERR_FILENO;
 		break;
 	}
 	state.way = way_of(state.fd);

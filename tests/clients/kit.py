@@ -29,6 +29,7 @@ WITH = {
     "syslog-ng-core": ("libivykis0", "libnet1", "libwrap0", "libjson-c5"),
     "cups": ("libcups2", "libavahi-client3", "libavahi-common3"),
     "libnginx-mod-stream": ("nginx",),
+    "gawk": ("libsigsegv2", "libmpfr6", "libreadline8"),
 }
 CONFIG = """
 address = "127.0.0.1"; port = 0; workers = 2; spill_directory = "{directory}"; shutdown_timeout = 20;

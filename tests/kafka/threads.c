@@ -176,10 +176,15 @@ call_once(once_flag *flag, void (*run)(void))
 
 /* ThreadSanitizer's, which stands behind this library.  (No jumps in place of calls: it goes
  * by who calls it.) */
+#ifdef __clang__
+#define CALLS __attribute__((disable_tail_calls))
+#else
+#define CALLS
 #pragma GCC optimize("no-optimize-sibling-calls")
+#endif
 
 #define PASS(name) \
-	int name(pthread_rwlock_t *lock) \
+	CALLS int name(pthread_rwlock_t *lock) \
 	{ \
 		static int (*real)(pthread_rwlock_t *); \
 \
