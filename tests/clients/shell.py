@@ -148,9 +148,10 @@ def run(client, program, port, directory, arrived):
             process.stdin.write(client.input)
             process.stdin.close()
             kit.wait(arrived)
+            output = process.stdout.readline() if client.says else b""
             hung = process.poll() is None
             process.terminate()
-            output = process.stdout.read()
+            output += process.stdout.read()
             return HANGS if hung else process.wait(), output.decode(errors="replace")
         try:
             output, error = process.communicate(client.input, 30)

@@ -191,6 +191,8 @@ class Attack(Running):
 
     def __init__(self, mode, port, **options):
         arguments = [program("attack"), mode, "-p", port]
+        if not FULL:
+            arguments.append("-k")  # nothing is measured: it may have its share of a busy machine
         for name, value in options.items():
             if value is True:
                 arguments += ["-" + name]
