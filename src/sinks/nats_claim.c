@@ -20,9 +20,15 @@
 int
 nats_claim_open(struct nats_claim *claim, const struct config_sink *spool)
 {
+	int error;
+
 	claim->spool = spool;
-	if (spool_group_open(&claim->group, spool) == -1)
+	if (spool_group_open(&claim->group, spool) == -1) {
+		error = errno;
+		spool_group_close(&claim->group);
+		errno = error;
 		return -1;
+	}
 	claim->group.unnamed = spool_group_probe(&claim->group);
 	return 0;
 }

@@ -200,13 +200,8 @@ store_claim(struct nats *n, struct nats_flight *flight)
 		return true;
 	if (!n->has_claim) {
 		n->has_claim = nats_claim_open(&n->claim, n->sink->config->nats.claim) == 0;
-		if (!n->has_claim) {
-			int error = errno;
-
-			nats_claim_close(&n->claim);
-			errno = error;
+		if (!n->has_claim)
 			return false;
-		}
 	}
 	stored = nats_claim_store(&n->claim, batch_of(flight), flight->message);
 	flight->claimed = stored != -1;
