@@ -27,7 +27,7 @@ static struct nats_link link_;
 static struct sent sent[SENT];
 static unsigned n_sent;
 static bool at_once; /* whether the answer is there before publishing has ended */
-static natsStatus status;
+static _Atomic natsStatus status;
 static pthread_cond_t something = PTHREAD_COND_INITIALIZER;
 static char *server = (char *)"nats://nowhere";
 static struct batches b;
@@ -344,7 +344,9 @@ START_TEST(a_stop_accepts_nothing)
 	ck_assert_int_eq(batches_outcome(batch, 0), OUTCOME_ACCEPTED);
 	ck_assert_int_eq(batches_outcome(batch, 1), OUTCOME_SHUTDOWN);
 	batch_free(batch);
+	pthread_mutex_lock(&link_.lock);
 	link_.hurried = false;
+	pthread_mutex_unlock(&link_.lock);
 	batches_close(&b);
 }
 END_TEST
