@@ -29,7 +29,6 @@ static const char *const names[] = {
 	[FORMAT_LINE] = "line",
 };
 
-
 /* Takes a piece of a message.  It stays as long as the batch does, or only until
  * the function returns.  0, or -1 with errno. */
 typedef int (*take_piece)(void *arg, const unsigned char *piece, size_t len, bool stays);

@@ -6,6 +6,7 @@
  * batch while a second copy is made of it.
  */
 #include "sinks/nats_flight.h"
+#include "sinks/nats_stream.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -383,7 +384,7 @@ take_answer(struct nats *n, struct nats_flight *flight, uint64_t now, struct nat
 		subject_fill(n->sink->config->nats.subject, batch_of(flight)->origin->listener, peer,
 			     subject);
 		if (answer.outcome == OUTCOME_UNAVAILABLE)
-			nats_link_set_misfit(n->link, subject);
+			nats_stream_set_misfit(n->link, subject);
 		nats_link_suspect(n->link);
 		flight->busy = true;
 		pthread_mutex_unlock(&n->link->lock);
@@ -403,9 +404,9 @@ is_misfit(struct nats *n, struct nats_flight *flight, struct nats_work **done)
 
 	net_address_text(&batch_of(flight)->origin->peer, peer);
 	subject_fill(n->sink->config->nats.subject, batch_of(flight)->origin->listener, peer, subject);
-	if (nats_link_takes(n->link, subject, flight->nobody))
+	if (nats_stream_takes(n->link, subject, flight->nobody))
 		return false;
-	nats_link_set_misfit(n->link, subject);
+	nats_stream_set_misfit(n->link, subject);
 	flight->busy = true;
 	pthread_mutex_unlock(&n->link->lock);
 	snprintf(why, sizeof(why), "the stream does not take the subject %.100s", subject);

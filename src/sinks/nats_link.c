@@ -333,7 +333,7 @@ take_finding(struct nats_link *link, struct nats_finding *finding, unsigned epoc
 		link->subjects = finding->subjects;
 		link->n_subjects = finding->n_subjects;
 	}
-	if (link->misfit[0] != '\0' && nats_link_takes(link, link->misfit, 0))
+	if (link->misfit[0] != '\0' && nats_stream_takes(link, link->misfit, 0))
 		link->misfit[0] = '\0';
 	if (finding->limit > 0)
 		link->limit = finding->limit;

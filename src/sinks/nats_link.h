@@ -87,10 +87,6 @@ void nats_link_close(struct nats_link *link);
 /* Something is wrong: ask about the stream soon. */
 void nats_link_suspect(struct nats_link *link);
 
-/* Whether the stream takes a subject, as far as is known from a question put after then. */
-bool nats_link_takes(const struct nats_link *link, const char *subject, uint64_t after);
-void nats_link_set_misfit(struct nats_link *link, const char *subject);
-
 /* Where an answer to this token is to go.  False: there is no connection. */
 bool nats_link_reply(const struct nats_link *link, uint64_t token, char reply[NATS_LINK_REPLY]);
 

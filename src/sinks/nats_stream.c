@@ -185,9 +185,8 @@ nats_stream_ask(struct nats_finding *finding, natsConnection *connection,
 	jsCtx_Destroy(js);
 }
 
-/* What the link knows of the stream's subjects; see nats_link.h. */
 bool
-nats_link_takes(const struct nats_link *link, const char *subject, uint64_t after)
+nats_stream_takes(const struct nats_link *link, const char *subject, uint64_t after)
 {
 	bool takes = link->subjects == NULL || link->asked < after || link->suspect;
 
@@ -197,7 +196,7 @@ nats_link_takes(const struct nats_link *link, const char *subject, uint64_t afte
 }
 
 void
-nats_link_set_misfit(struct nats_link *link, const char *subject)
+nats_stream_set_misfit(struct nats_link *link, const char *subject)
 {
 	snprintf(link->misfit, sizeof(link->misfit), "%s", subject);
 }

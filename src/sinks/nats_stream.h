@@ -1,7 +1,7 @@
 /*
  * nats_stream: asking the servers about the stream, and making it.
  *
- * Blocks for as long as the servers take to answer; the keeper's alone.
+ * Asking blocks for as long as the servers take to answer, and is the keeper's alone.
  */
 #ifndef SINKS_NATS_STREAM_H
 #define SINKS_NATS_STREAM_H
@@ -22,5 +22,10 @@ void nats_stream_ask(struct nats_finding *finding, natsConnection *connection,
 		     const struct config_sink *config);
 
 void nats_stream_free_subjects(char **subjects, int count);
+
+/* For who has the link's lock: whether the stream takes a subject, as far as is known from a
+ * question put after then; and one that it has said it does not take. */
+bool nats_stream_takes(const struct nats_link *link, const char *subject, uint64_t after);
+void nats_stream_set_misfit(struct nats_link *link, const char *subject);
 
 #endif

@@ -22,13 +22,6 @@
 
 const char *const fuzz_corpus[] = { "brokers", NULL };
 
-static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 #ifdef HAVE_NATS
 
 /* Printable, and whole characters. */

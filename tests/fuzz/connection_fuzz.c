@@ -81,13 +81,6 @@ __wrap_clock_now(void)
 	return now;
 }
 
-static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 /* What it is given must be there to be read, whole. */
 static void
 fuzz_deliver(struct sink *sink, struct delivery *first)

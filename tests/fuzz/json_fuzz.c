@@ -15,13 +15,6 @@
 
 const char *const fuzz_corpus[] = { "json", NULL };
 
-static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 static unsigned
 fuzz_hex(char c)
 {

@@ -27,13 +27,6 @@
 const char *const fuzz_corpus[] = { "names", NULL };
 
 static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
-static void
 fuzz_receipt(const char *line, size_t len)
 {
 	static const char *const words[] = {

@@ -33,13 +33,6 @@ fuzz_parse(const uint8_t *data, size_t size, struct proxy_result *result)
 	return verdict;
 }
 
-static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 static bool
 fuzz_is_nobody(const struct net_address *address)
 {

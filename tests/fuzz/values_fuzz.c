@@ -22,13 +22,6 @@
 
 const char *const fuzz_corpus[] = { "values", NULL };
 
-static void
-fuzz_require(bool holds)
-{
-	if (!holds)
-		abort();
-}
-
 /* The text of a value as it stands in a file, without its quotes; NULL: it has none, as a
  * number is libconfig's to read. */
 static char *

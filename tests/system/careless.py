@@ -11,11 +11,11 @@ import subprocess
 import sys
 import time
 
-from forward import Forward, TOOL, command_sink, file_sink, ids, publish  # first: crash/ has one, too
+from forward import Forward, TOOL, command_sink, file_sink, ids, publish, run_all  # first: crash/ has one, too
 from commands import SANITIZED
 from manager import connect, wait_for
 from privileges import unleaked
-from storage import Scratch, Tap, program
+from storage import program
 
 OLD = "01AN4Z07BY79KA1307SR9"  # of 2016; five digits more make an id
 NOBODY = 65534
@@ -282,24 +282,6 @@ def lasting(tap, scratch):
         tap.result(daemon.stop() == 0, "it stops in order")
 
 
-def main():
-    if program() is None:
-        print("1..0 # SKIP no cisternd")
-        return 0
-    tap = Tap()
-    wanted = sys.argv[1:]
-    for test in (cleared, moved, held, unreadable, poison, failing, foreign, aliases, background,
-                 memory, lasting):
-        if wanted and test.__name__ not in wanted:
-            continue
-        with Scratch() as scratch:
-            failed = tap.failed
-            tap.note(test.__name__)
-            test(tap, scratch)
-            if tap.failed > failed:
-                raise SystemExit(tap.end())
-    return tap.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_all((cleared, moved, held, unreadable, poison, failing, foreign, aliases, background,
+                      memory, lasting)))

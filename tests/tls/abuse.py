@@ -213,24 +213,5 @@ def long_chain(tap, scratch):
     daemon.end(tap, "a long chain")
 
 
-def main():
-    tap = storage.Tap()
-    peer.need()
-    for test in (changes_of_keys, changes_before_the_end, long_chain):
-        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
-            continue
-        tap.note("%s: %s" % (test.__name__, test.__doc__))
-        failed = tap.failed
-        try:
-            with storage.Scratch() as scratch:
-                peer.certificate(scratch, "server", "/CN=localhost")
-                test(tap, scratch)
-                if tap.failed > failed:
-                    raise RuntimeError(test.__name__)
-        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            tap.result(False, "%s: %s" % (test.__name__, str(error)[-1500:].replace("\n", "\n# ")))
-    return tap.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(peer.run_all((changes_of_keys, changes_before_the_end, long_chain)))

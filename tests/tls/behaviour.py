@@ -574,23 +574,5 @@ TESTS = (foreign_clients, renegotiation, deadline, steps_elsewhere, within_recor
          one_in_flight, outcomes, client_certificates, limits, versions, dropped, paused, idle_cost)
 
 
-def main():
-    tap = storage.Tap()
-    peer.need()
-    for test in TESTS:
-        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
-            continue
-        failed = tap.failed
-        try:
-            with storage.Scratch() as scratch:
-                peer.certificate(scratch, "server", "/CN=localhost")
-                test(tap, scratch)
-                if tap.failed > failed:
-                    raise RuntimeError(test.__name__)
-        except (RuntimeError, OSError) as error:
-            tap.result(False, "%s: %s" % (test.__name__, str(error)[-1500:].replace("\n", "\n# ")))
-    return tap.end()
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(peer.run_all(TESTS))

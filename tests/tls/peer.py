@@ -242,3 +242,23 @@ def delivered(directory):
         with open(os.path.join(new, name), "rb") as file:
             contents[name.split(".")[0]] = file.read()
     return contents
+
+
+def run_all(tests):
+    """Those named on the command line, or all; the exit code."""
+    tap = storage.Tap()
+    need()
+    for test in tests:
+        if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
+            continue
+        tap.note("%s: %s" % (test.__name__, test.__doc__))
+        failed = tap.failed
+        try:
+            with storage.Scratch() as scratch:
+                certificate(scratch, "server", "/CN=localhost")
+                test(tap, scratch)
+                if tap.failed > failed:
+                    raise RuntimeError(test.__name__)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            tap.result(False, "%s: %s" % (test.__name__, str(error)[-1500:].replace("\n", "\n# ")))
+    return tap.end()

@@ -154,8 +154,8 @@ count_files(const char *prefix)
  * RETRY shutdown. */
 START_TEST(hurries)
 {
-	/* The first ignores TERM and has had it, as its time was over; the second ends by it. */
-	struct config_sink config = settings("m=$(cat); test $m = m0 && trap '' TERM; : >$1/began${m#m}; "
+	/* The first does not end by TERM and has had it, as its time was over; the second does. */
+	struct config_sink config = settings("m=$(cat); test $m = m0 && trap ': >$1/had0' TERM; : >$1/began${m#m}; "
 					     "while :; do sleep 0.05; done");
 	struct batch *batches[4];
 	uint64_t began, until = clock_now() + 30000000;
@@ -164,9 +164,9 @@ START_TEST(hurries)
 	open_command(&config);
 	batches[0] = batches_make(&b, 1, "m0");
 	batches_deliver(&b, batches[0]);
-	while (count_files("began") < 1 && clock_now() < until)
+	while (count_files("had") < 1 && clock_now() < until)
 		usleep(1000);
-	usleep(2500000); /* past its timeout, within the five seconds before KILL */
+	ck_assert_uint_eq(count_files("had"), 1); /* KILL comes five seconds later */
 	batches[1] = batches_make(&b, 1, "m1");
 	batches[2] = batches_make(&b, 2, "m2");
 	batches_deliver(&b, batches[1]);

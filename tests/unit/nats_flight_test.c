@@ -12,6 +12,7 @@
 #include "base/clock.h"
 #include "batches.h"
 #include "sinks/nats_flight.h"
+#include "sinks/nats_stream.h"
 #include "unit.h"
 
 #define SHORT UINT64_C(1000000) /* a message's time, where it is to end */
@@ -77,7 +78,7 @@ nats_link_suspect(struct nats_link *link)
 }
 
 bool
-nats_link_takes(const struct nats_link *link, const char *subject, uint64_t after)
+nats_stream_takes(const struct nats_link *link, const char *subject, uint64_t after)
 {
 	(void)link;
 	(void)subject;
@@ -86,7 +87,7 @@ nats_link_takes(const struct nats_link *link, const char *subject, uint64_t afte
 }
 
 void
-nats_link_set_misfit(struct nats_link *link, const char *subject)
+nats_stream_set_misfit(struct nats_link *link, const char *subject)
 {
 	(void)link;
 	(void)subject;
