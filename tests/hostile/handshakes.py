@@ -104,7 +104,8 @@ class Site:
         self.clients = 0
 
     def attack(self, what, clients, seconds=2):
-        """Rounds of it: `what` attacks while the good client measures."""
+        """Rounds of it: `what` attacks while the good client measures.  The good client is
+        started first: a child is as idle as its parent, and would measure how idle it is."""
         daemon = self.daemon
         self.clients = clients
         for _ in range(ROUNDS):
@@ -112,14 +113,13 @@ class Site:
                 self.rounds.quiet.append(self.probe.run(1))
             running = self.probe.start(seconds if FULL else 1)
             cpu, since = daemon.processor(), kit.now()
-            what()
+            with Idle():
+                what()
             self.rounds.attacked.append(running.finish())
             self.spent += daemon.processor() - cpu
             self.lasted += kit.now() - since
 
-    def end(self, acts, judged=True):
-        """judged: within twice.  A whole handshake takes a worker a millisecond, for which those
-        behind it wait; that is printed, and no promise."""
+    def end(self, acts):
         tap, daemon, rounds, name = self.tap, self.daemon, self.rounds, self.name
         good = rounds.quiet + rounds.attacked
         tap.result(all(run["failed"] == 0 for run in good), "%s: the good client is served" % name,
@@ -133,10 +133,7 @@ class Site:
                 grown / MIB, allowed / MIB))
         if FULL:
             for kind in ("held", "fresh"):
-                if judged:
-                    rounds.verdict(tap, kind)
-                else:
-                    tap.note("whole handshakes: " + rounds.text(kind))
+                rounds.verdict(tap, kind)
             self.table.row(name, acts, *["%.0f → %.0f µs (%.2f)" % (
                 rounds.median(rounds.quiet, kind + "_p99"),
                 rounds.median(rounds.attacked, kind + "_p99"), rounds.ratio(kind))
@@ -221,8 +218,7 @@ def second_flight(tap, scratch, table):
             expected += len(held)
             for end, n in ends(held).items():
                 sum_of[end] += n
-        with Idle():
-            site.attack(attack, 1500, 4)
+        site.attack(attack, 1500, 4)
         tap.result(sum_of["open"] == 0 and sum_of["reset"] + sum_of["fin"] == expected > 0,
                    "%s: all %d are reset (of %d bytes, each %d.)" % (
                        name, sum_of["reset"], length, STEP), str(sum_of))
@@ -300,12 +296,11 @@ def records(tap, scratch, table):
         expected += len(held)
         for end, n in ends(held).items():
             sum_of[end] += n
-    with Idle():
-        site.attack(attack, 500, 2)
+    site.attack(attack, 500, 2)
     # A reset that follows the FIN of a refused handshake may be seen as that.
     tap.result(sum_of["open"] == 0 and sum_of["reset"] + sum_of["fin"] == expected > 0,
                "%s: all %d are ended, %d by a reset" % (name, expected, sum_of["reset"]), str(sum_of))
-    site.end("%d" % (expected // ROUNDS), judged=False)
+    site.end("%d" % (expected // ROUNDS))
 
 
 def certificates(tap, scratch, table):
@@ -344,12 +339,11 @@ def certificates(tap, scratch, table):
         expected += len(held)
         for end, n in ends(held).items():
             sum_of[end] += n
-    with Idle():
-        site.attack(attack, 500, 2)
+    site.attack(attack, 500, 2)
     # A reset that follows the FIN of a refused handshake may be seen as that.
     tap.result(sum_of["open"] == 0 and sum_of["reset"] + sum_of["fin"] == expected > 0,
                "%s: all %d are ended, %d by a reset" % (name, expected, sum_of["reset"]), str(sum_of))
-    site.end("%d" % (expected // ROUNDS), judged=False)
+    site.end("%d" % (expected // ROUNDS))
 
 
 def renegotiations(tap, scratch, table):
@@ -377,11 +371,10 @@ def renegotiations(tap, scratch, table):
             output += client.communicate()[0]
             refused += b"RENEGOTIATING" in output and b"verify return" not in \
                 output.split(b"RENEGOTIATING", 1)[1]
-    with Idle():
-        site.attack(attack, times, 2)
+    site.attack(attack, times, 2)
     tap.result(refused == times * ROUNDS, "%s: all %d are refused" % (name, times * ROUNDS),
                "%d" % refused)
-    site.end("%d" % times, judged=False)
+    site.end("%d" % times)
 
 
 def prepare(scratch):
