@@ -289,16 +289,16 @@ class Life:
     def wait_ready(self):
         """False when it has ended instead."""
         began = time.monotonic()
-        while time.monotonic() < began + PATIENCE:
-            if re.search(r" ready: ", self.text()):
-                return True
-            if self.is_over():
-                return False
-            if time.monotonic() > began + 2 and self.connects():
-                return True
-            time.sleep(storage.NO_READ)
-        self.problems.append("neither ready nor ended")
-        return True
+
+        def is_ready():
+            return re.search(r" ready: ", self.text()) or (
+                not self.is_over() and time.monotonic() > began + 2 and self.connects())
+        try:
+            storage.wait_for("ready", lambda: is_ready() or self.is_over(), PATIENCE)
+        except TimeoutError:
+            self.problems.append("neither ready nor ended")
+            return True
+        return bool(is_ready())
 
     def patiently(self, call, *arguments):
         """What a socket's call brings; who may wait for ever is left soon."""
@@ -319,12 +319,12 @@ class Life:
 
     def wait_handed_on(self):
         """A spool that forwards has nothing left, however often that failed."""
-        began, new = time.monotonic(), os.path.join(self.directory, "hand", "new")
-        while os.path.isdir(new) and os.listdir(new) and not self.is_over():
-            if time.monotonic() > began + PATIENCE:
-                self.problems.append("not handed on")
-                return
-            time.sleep(storage.NO_READ)
+        new = os.path.join(self.directory, "hand", "new")
+        try:
+            storage.wait_for("handed on", lambda: self.is_over() or not os.path.isdir(new) or
+                             not os.listdir(new), PATIENCE)
+        except TimeoutError as error:
+            self.problems.append("not %s" % error)
 
     def stuck(self, what):
         """Whoever nobody accepts or answers, as that fails, may wait."""
@@ -434,13 +434,13 @@ class Life:
         """HUP with a changed file; whether it is in force."""
         self.write_config("idle_timeout = 6;")
         self.signal(signal.SIGHUP)
-        began = time.monotonic()
-        while time.monotonic() < began + (3 if self.goes_on() else PATIENCE) and not self.is_over():
-            found = re.search(r" (reloaded|reload-refused|reload-failed):? ", self.text())
-            if found:
-                return found.group(1) == "reloaded"
-            time.sleep(storage.NO_READ)
-        return False
+        def found():
+            return re.search(r" (reloaded|reload-refused|reload-failed):? ", self.text())
+        try:
+            storage.wait_for("reloaded", lambda: found() or self.is_over(), 3 if self.goes_on() else PATIENCE)
+        except TimeoutError:
+            return False
+        return found() is not None and found().group(1) == "reloaded"
 
     def signal(self, number):
         try:
@@ -465,17 +465,15 @@ class Life:
 
     def wait_given_back(self):
         """What others have at their end is enough for this one, too, once connections are gone."""
-        began = time.monotonic()
-        while True:
+        def given_back():
             self.belongings = self.look_at_belongings()
-            if self.most is None or self.is_over() or all(
-                    have <= most for have, most in zip(self.belongings, self.most)):
-                return
-            if time.monotonic() > began + PATIENCE / 2:
-                self.problems.append("not given back: %d descriptors, %d threads, where others have "
-                                     "%d and %d" % (self.belongings + self.most))
-                return
-            time.sleep(storage.NO_READ)
+            return self.most is None or self.is_over() or all(
+                have <= most for have, most in zip(self.belongings, self.most))
+        try:
+            storage.wait_for("given back", given_back, PATIENCE / 2)
+        except TimeoutError as error:
+            self.problems.append("not %s: %d descriptors, %d threads, where others have %d and %d" % (
+                (error,) + self.belongings + self.most))
 
     def stop(self):
         self.look_at_memory()

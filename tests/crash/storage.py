@@ -22,6 +22,7 @@ import time
 
 DEADLINE = 60.0
 NO_READ = 0.002
+STANDSTILL = 5.0  # seconds; longer between two looks is none of ours
 
 CONFIG = """
 address = "127.0.0.1"; port = 0; workers = 2; reply = "receipt"; framing = "netstring";
@@ -31,6 +32,21 @@ memory_limit = "2M"; spill_directory = "{directory}"; shutdown_timeout = 20;
 
 SPOOL = 's = {{ type = "spool"; directory = "{directory}/spool"; min_free = 0; {spool} }};'
 FILE = 'f = {{ type = "file"; path = "{directory}/log"; format = "json"; {file} }};'
+
+
+def wait_for(what, condition, patience=DEADLINE):
+    """Time in which we ourselves stood still (stopped, or the machine suspended) does not count:
+    those who are waited for stood still, too."""
+    left, last = patience, time.monotonic()
+    while left > 0:
+        found = condition()
+        if found:
+            return found
+        time.sleep(0.005)
+        now = time.monotonic()
+        left -= min(now - last, STANDSTILL)
+        last = now
+    raise TimeoutError(what)
 
 
 class Tap:
@@ -132,18 +148,18 @@ class Daemon:
 
     def wait_ready(self):
         """False when it ended instead."""
-        until = time.monotonic() + DEADLINE
-        while time.monotonic() < until:
+        def come_to_it():
             ended = self.process.poll() is not None
             text = self.text()
             found = re.search(r" listening: listener main on 127\.0\.0\.1:(\d+)", text)
             if found and re.search(r" ready: ", text):
                 self.port = int(found.group(1))
-                return True
-            if ended:
-                return False
-            time.sleep(NO_READ)
-        raise RuntimeError("not ready in time:\n" + self.text())
+            return ended or self.port is not None
+        try:
+            wait_for("ready", come_to_it)
+        except TimeoutError as error:
+            raise RuntimeError("not ready in time:\n" + self.text()) from error
+        return self.port is not None
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)

@@ -12,9 +12,7 @@ import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "crash"))
-from storage import DEADLINE, program  # noqa: E402
-
-STANDSTILL = 5.0  # seconds; longer between two looks is none of ours
+from storage import DEADLINE, program, wait_for  # noqa: E402
 
 # Puts descriptors where LISTEN_FDS wants them, in the process that LISTEN_PID names.
 LAUNCH = """
@@ -31,21 +29,6 @@ if "WATCHDOG_USEC" in os.environ:
     os.environ["WATCHDOG_PID"] = str(os.getpid())
 os.execvp(sys.argv[2], sys.argv[2:])
 """
-
-
-def wait_for(what, condition, patience=DEADLINE):
-    """Time in which we ourselves stood still (stopped, or the machine suspended) does not count:
-    those who are waited for stood still, too."""
-    left, last = patience, time.monotonic()
-    while left > 0:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.005)
-        now = time.monotonic()
-        left -= min(now - last, STANDSTILL)
-        last = now
-    raise TimeoutError(what)
 
 
 def listening(address="127.0.0.1", backlog=1024):
