@@ -94,6 +94,7 @@ def main():
     tap = Tap()
     if shutil.which("systemd-analyze") is None:
         skip_all("systemd-analyze is not installed (Debian: systemd)")
+    os.umask(0o022)  # systemd complains of units that anybody may write
     with Scratch() as scratch:
         units(tap, scratch)
         directories(tap, scratch)
