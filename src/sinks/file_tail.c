@@ -21,6 +21,21 @@
 
 static const char json_start[] = "{\"id\":\"";
 
+/* All of a piece of the file.  -1: errno. */
+static int
+piece_read(int fd, char *piece, size_t len, off_t at)
+{
+	ssize_t n;
+
+	do
+		n = fault_pread(fd, piece, len, at);
+	while (n == -1 && errno == EINTR);
+	if (n == (ssize_t)len)
+		return 0;
+	errno = n == -1 ? errno : EIO;
+	return -1;
+}
+
 /* The offset behind the last newline before `end`; 0: there is none.  -1: errno. */
 static off_t
 line_start(int fd, off_t end)
@@ -29,16 +44,12 @@ line_start(int fd, off_t end)
 
 	while (end > 0) {
 		off_t at = end > BLOCK ? end - BLOCK : 0;
-		ssize_t n = fault_pread(fd, block, (size_t)(end - at), at);
+		size_t len = (size_t)(end - at);
 		const char *newline;
 
-		if (n == -1 && errno == EINTR)
-			continue;
-		if (n != (ssize_t)(end - at)) {
-			errno = n == -1 ? errno : EIO;
+		if (piece_read(fd, block, len, at) == -1)
 			return -1;
-		}
-		newline = memrchr(block, '\n', (size_t)n);
+		newline = memrchr(block, '\n', len);
 		if (newline != NULL)
 			return at + (newline - block) + 1;
 		end = at;
@@ -70,20 +81,43 @@ is_heading(const char *line, size_t len)
 	return at + n == len && n < sizeof(after) - 1 ? HEADING_BEGUN : HEADING_WHOLE;
 }
 
-/* What the line at an offset is.  -1: errno. */
-static int
-heading_at(int fd, off_t at, off_t len)
+/* The last line of `piece` that is a whole heading, of those that begin behind one of
+ * its first `newlines` bytes; with `first` its own beginning is one, too. */
+static const char *
+heading_last(const char *piece, size_t len, size_t newlines, bool first)
 {
-	char line[HEADING_MAX];
-	size_t want = len - at < HEADING_MAX ? (size_t)(len - at) : HEADING_MAX;
-	ssize_t n;
+	const char *line = memrchr(piece, '\n', newlines);
 
-	do
-		n = fault_pread(fd, line, want, at);
-	while (n == -1 && errno == EINTR);
-	if (n == -1)
-		return -1;
-	return (int)is_heading(line, (size_t)n);
+	while (line != NULL && is_heading(line + 1, len - (size_t)(line + 1 - piece)) != HEADING_WHOLE)
+		line = memrchr(piece, '\n', (size_t)(line - piece));
+	if (line != NULL)
+		return line + 1;
+	return first && is_heading(piece, len) == HEADING_WHOLE ? piece : NULL;
+}
+
+/* Where the last record before `end` begins.  A message may be nothing but newlines, so
+ * that each byte of it begins a line: a block is read once, with as much behind it as a
+ * heading is long.  `end`: no heading is found.  -1: errno. */
+static off_t
+heading_before(int fd, off_t end, off_t len)
+{
+	char piece[BLOCK + HEADING_MAX];
+	off_t at, until;
+
+	for (until = end; until > 0 && end - until < SEARCH_MAX; until = at) {
+		size_t size, newlines;
+		const char *line;
+
+		at = until > BLOCK ? until - BLOCK : 0;
+		newlines = (size_t)(until - at);
+		size = len - until < HEADING_MAX ? (size_t)(len - at) : newlines + HEADING_MAX;
+		if (piece_read(fd, piece, size, at) == -1)
+			return -1;
+		line = heading_last(piece, size, newlines, at == 0);
+		if (line != NULL)
+			return at + (line - piece);
+	}
+	return end;
 }
 
 /* tail: where the unfinished line begins.  If that is itself the beginning of a
@@ -92,23 +126,19 @@ heading_at(int fd, off_t at, off_t len)
 static off_t
 text_tail(int fd, off_t tail, off_t len, bool *ours)
 {
-	off_t at = tail;
-	int heading = heading_at(fd, tail, len);
+	char line[HEADING_MAX];
+	size_t size = len - tail < HEADING_MAX ? (size_t)(len - tail) : HEADING_MAX;
+	off_t at;
 
-	*ours = heading == HEADING_BEGUN;
-	while (heading == HEADING_NONE && at > 0 && tail - at < SEARCH_MAX) {
-		at = line_start(fd, at - 1);
-		if (at == -1)
-			return -1;
-		heading = heading_at(fd, at, len);
-		if (heading == HEADING_WHOLE) {
-			*ours = true;
-			return at;
-		}
-		if (heading == HEADING_BEGUN) /* not possible but for the last line */
-			heading = HEADING_NONE;
-	}
-	return heading == -1 ? -1 : tail;
+	if (piece_read(fd, line, size, tail) == -1)
+		return -1;
+	*ours = is_heading(line, size) == HEADING_BEGUN;
+	if (is_heading(line, size) != HEADING_NONE)
+		return tail;
+	at = heading_before(fd, tail, len);
+	if (at != -1 && at != tail)
+		*ours = true;
+	return at;
 }
 
 static off_t
@@ -116,11 +146,10 @@ json_tail(int fd, off_t tail, off_t len, bool *ours)
 {
 	char start[sizeof(json_start) - 1];
 	size_t want = (size_t)(len - tail) < sizeof(start) ? (size_t)(len - tail) : sizeof(start);
-	ssize_t n = fault_pread(fd, start, want, tail);
 
-	if (n == -1)
+	if (piece_read(fd, start, want, tail) == -1)
 		return -1;
-	*ours = memcmp(start, json_start, (size_t)n) == 0;
+	*ours = memcmp(start, json_start, want) == 0;
 	return tail;
 }
 
