@@ -26,7 +26,7 @@ make -j "$(nproc)" >make.log 2>&1
 find . -name '*.gcda' -delete
 find . -type d -exec chmod a+rwx {} +
 umask 0
-GATE=no make -k "$@" >check.log 2>&1 || sed -n 's/^\(FAIL: [^ ]*\).*/\1/p' check.log | sort -u
+GATE=no make -k "$@" >check.log 2>&1 || sed -n -E 's/^((FAIL|ERROR): [^ ]*).*/\1/p' check.log | sort -u
 
 find "$PWD/src" -name '*.gcda' | sort >objects
 mkdir -p gcov

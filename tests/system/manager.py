@@ -141,14 +141,23 @@ class Service:
 
     def end(self):
         """Whatever state it is in, it stops at once when it is told twice, and in order: so
-        sanitizers can say what they have found, and coverage counts it."""
+        sanitizers can say what they have found, and coverage counts it.  Two signals come as
+        one where the first has not been taken yet, so it is told until it has heard."""
         if self.process.poll() is not None:
             return
         if not self.wrapped:
-            for number in signal.SIGCONT, signal.SIGTERM, signal.SIGTERM:
-                self.signal(number)
+            due = time.monotonic()
+
+            def has_ended():
+                nonlocal due
+                if self.process.poll() is None and time.monotonic() >= due:
+                    self.signal()
+                    due += 0.2
+                return self.process.returncode is not None
+            self.signal(signal.SIGCONT)
             try:
-                code = self.process.wait(DEADLINE)
+                wait_for("it did not end:\n" + self.log(), has_ended)
+                code = self.process.returncode
                 # One that has become somebody else cannot be traced, which a leak check wants.
                 if code != 0 and "LeakSanitizer has encountered a fatal error" not in self.log():
                     raise RuntimeError("a stop ended with %d:\n%s" % (code, self.log()))
