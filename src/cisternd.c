@@ -93,6 +93,7 @@ main(int argc, char **argv)
 	struct config *config;
 	int option, code;
 
+	daemon_hold_signals();
 	standard_hold();
 	while ((option = getopt_long(argc, argv, "c:tTdvVh", options, NULL)) != -1) {
 		switch (option) {

@@ -281,6 +281,17 @@ daemon_on_signal(evutil_socket_t fd, short what, void *arg)
 		take_signal(arg, info.ssi_signo);
 }
 
+void
+daemon_hold_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	(void)sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static int
 open_main_loop(struct daemon *d)
 {

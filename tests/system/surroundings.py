@@ -201,6 +201,30 @@ def pipe_for_a_file(tap, scratch):
     tap.result(b"workers = 3;" in done.stdout, "a pipe that is slow is read")
 
 
+def signals_too_early(tap, scratch):
+    """HUP and USR1 in the middle of a start do not end it; they are seen to afterwards."""
+    for number, name in ((signal.SIGHUP, "HUP"), (signal.SIGUSR1, "USR1")):
+        late, real = os.path.join(scratch, name + ".pipe"), os.path.join(scratch, name + ".real")
+        with open(real, "w", encoding="ascii") as file:
+            file.write(FILE.format(scratch))
+        os.mkfifo(late)
+        writer = os.open(late, os.O_RDWR)
+        daemon = Odd(scratch, '\n@include "%s.pipe"\n' % name, name=name)
+        fds = "/proc/%d/fd" % daemon.process.pid
+        wait_for("a start that reads its file", lambda f=fds, l=late: l in [
+            os.path.realpath(os.path.join(f, fd)) for fd in os.listdir(f)])
+        daemon.signal(number)
+        os.rename(real, late)  # what a reload finds
+        os.write(writer, FILE.format(scratch).encode())
+        os.close(writer)
+        started = wait_for("a start, or its end", lambda d=daemon: d.process.poll() is not None or
+                           " ready: " in d.text()) and daemon.process.poll() is None
+        tap.result(started, "it starts, %s or not" % name, daemon.text())
+        if started:
+            daemon.wait_log(" reloaded: " if number == signal.SIGHUP else " reopened: ")
+        tap.result(daemon.stop() == 0, "an orderly stop")
+
+
 def few_descriptors(tap, scratch):
     """A start without enough of them says so, and leaves nothing behind."""
     wrong, limit, started = [], 5, False
@@ -301,7 +325,7 @@ def local_socket_removed(tap, scratch):
 def main():
     tap = Tap()
     tests = (stdout_closed, stdin_closed_in_background, file_size_limit, urgent, pipe_for_a_file,
-             few_descriptors, reload_without_descriptors, without_proc, local_socket_removed)
+             signals_too_early, few_descriptors, reload_without_descriptors, without_proc, local_socket_removed)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for test in tests:
         if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
