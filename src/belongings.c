@@ -18,6 +18,7 @@
 #include "logging.h"
 
 #define PID_FILE_TRIES 100 /* while others remove what was opened */
+#define PID_LEN 23 /* a number and a newline, and then some */
 
 /* Whether nobody but root decides where a path leads: then root may make something
  * there.  In any other place a link could lead it anywhere. */
@@ -109,6 +110,19 @@ is_named(const char *path, int fd)
 	return fstat(fd, &here) == 0 && there.st_dev == here.st_dev && there.st_ino == here.st_ino;
 }
 
+/* Whether nothing is lost when it is written to: it is empty, or holds a number. */
+static bool
+is_pid_file(int fd)
+{
+	char text[PID_LEN + 1];
+	ssize_t n = pread(fd, text, sizeof(text), 0), i;
+
+	for (i = 0; i < n; i++)
+		if ((text[i] < '0' || text[i] > '9') && text[i] != '\n')
+			return false;
+	return n >= 0 && n <= PID_LEN;
+}
+
 /* A file that is ours alone: the descriptor, or -1 and the exit code. */
 static int
 hold_pid_file(const char *path, const struct identity *identity, int *code)
@@ -129,6 +143,13 @@ hold_pid_file(const char *path, const struct identity *identity, int *code)
 			*code = pid_file_failed(path);
 			return -1;
 		}
+		if (!is_pid_file(fd)) {
+			close(fd);
+			log_event(LOG_LEVEL_ERROR, "pid-file", "pid_file %s: what lies there is no "
+				  "pid file; remove it, or name another one", path);
+			*code = EX_CANTCREAT;
+			return -1;
+		}
 		if (flock(fd, LOCK_EX | LOCK_NB) == -1)
 			break;
 		if (is_named(path, fd))
@@ -147,7 +168,7 @@ int
 belongings_open_pid_file(const struct config *config, const struct identity *identity, int *fd)
 {
 	const char *path = config->pid_file;
-	char text[24];
+	char text[PID_LEN + 1];
 	int len, code;
 
 	if (path == NULL)

@@ -218,6 +218,34 @@ check_collisions(struct parse *parse, const struct listener_rows *rows)
 	}
 }
 
+/* Nor can the status service have what a listener has. */
+static void
+check_status(struct parse *parse, const config_setting_t *root, const struct listener_rows *rows)
+{
+	const struct config_status *status = &parse->config->status;
+	const config_setting_t *group = parse_member(root, "status");
+	char quoted[REPORT_QUOTE_LEN], quoted_other[REPORT_QUOTE_LEN];
+
+	for (size_t i = 0; status->address != NULL && i < parse->config->n_listeners; i++) {
+		const struct config_listener *listener = &parse->config->listeners[i];
+
+		for (size_t j = 0; place_is_known(&rows[i]) && j < listener->address.count; j++) {
+			if (!collide(status->address, status->port, listener->address.items[j],
+				     listener->port))
+				continue;
+			parse_error(parse, own_or_group(group, parse_member(group, "port") != NULL ?
+								       "port" : "address"),
+				    "the status service cannot have address %s, port %d beside "
+				    "address %s of listener \"%s\" (%s:%d); expected another "
+				    "address or port",
+				    report_quote(quoted, status->address), status->port,
+				    report_quote(quoted_other, listener->address.items[j]),
+				    listener->name, listener->place.file, listener->place.line);
+			return;
+		}
+	}
+}
+
 /* What stands at the top level but is for a framing that no listener has. */
 static void
 check_common(struct parse *parse, const config_setting_t *root, const struct listener_rows *rows)
@@ -347,6 +375,7 @@ listeners_parse(struct parse *parse, const config_setting_t *root)
 		else
 			read_main_listener(parse, root, rows);
 		check_collisions(parse, rows);
+		check_status(parse, root, rows);
 	}
 	free(rows);
 }

@@ -17,6 +17,7 @@
 #include "config/listeners.h"
 #include "config/nats_sinks.h"
 #include "config/table.h"
+#include "config/types.h"
 #include "config/value.h"
 
 /* Part of file names in a spool, beside much else. */
@@ -310,38 +311,59 @@ check_paths(struct parse *parse, const config_setting_t *group)
 	}
 }
 
-/* The next part of a path that says something; its length, 0 at the end. */
-static size_t
-next_part(const char **path)
-{
-	size_t len;
-
-	do {
-		*path += strspn(*path, "/");
-		len = strcspn(*path, "/");
-		*path += len;
-	} while (len == 1 && (*path)[-1] == '.');
-	return len;
-}
-
 /* By name, as either may have to be made yet, and by what is there, as there are links. */
 static bool
-same_directory(const char *one, const char *other)
+same_place(const char *one, const char *other)
 {
-	const char *a = one, *b = other;
 	struct stat st, st_other;
-	size_t len;
 
 	if (stat(one, &st) == 0 && stat(other, &st_other) == 0)
 		return st.st_dev == st_other.st_dev && st.st_ino == st_other.st_ino;
-	if ((*a == '/') != (*b == '/'))
-		return false;
-	do {
-		len = next_part(&a);
-		if (next_part(&b) != len || memcmp(a - len, b - len, len) != 0)
-			return false;
-	} while (len > 0);
-	return true;
+	return types_same_path(one, other);
+}
+
+/* What is no file, as a pipe or /dev/null, may well be shared. */
+static bool
+same_file(const char *one, const char *other)
+{
+	struct stat st;
+
+	return one != NULL && other != NULL && same_place(one, other) &&
+	       (stat(one, &st) == -1 || S_ISREG(st.st_mode));
+}
+
+/* A pid file is emptied, and removed at the end; lines of a log would be in the midst of
+ * messages. */
+static void
+check_own_files(struct parse *parse, const config_setting_t *root)
+{
+	const struct config *config = parse->config;
+	const config_setting_t *log = parse_member(parse_member(root, "log"), "target");
+	const struct {
+		const char *path;
+		const config_setting_t *setting;
+		const char *name;
+	} own[] = {
+		{ config->pid_file, parse_member(root, "pid_file"), "pid_file" },
+		{ config->log.path, log, "target" },
+	};
+	struct config_place place;
+
+	if (same_file(own[0].path, own[1].path)) {
+		place = source_place(parse->source, config_setting_source_line(log));
+		parse_error(parse, own[0].setting, "\"pid_file\" is the file that the log goes to "
+			    "(%s:%d); expected a file of its own", place.file, place.line);
+	}
+	for (size_t i = 0; i < config->n_sinks; i++) {
+		const struct config_sink *sink = &config->sinks[i];
+
+		for (size_t j = 0; j < sizeof own / sizeof own[0]; j++)
+			if (same_file(own[j].path, sink->path))
+				parse_error(parse, own[j].setting, "\"%s\" is the file of sink "
+					    "\"%s\" (%s:%d); expected a file of its own",
+					    own[j].name, sink->name, sink->place.file,
+					    sink->place.line);
+	}
 }
 
 /* One that hands on from a directory would take what is another's. */
@@ -353,7 +375,7 @@ check_directory(struct parse *parse, const config_setting_t *group, const struct
 	for (size_t i = 0; i < parse->config->n_sinks; i++) {
 		other = &parse->config->sinks[i];
 		if (other == sink || other->directory == NULL || sink->directory == NULL ||
-		    !same_directory(other->directory, sink->directory))
+		    !same_place(other->directory, sink->directory))
 			continue;
 		parse_error(parse, parse_member(group, "forward"),
 			    "sink \"%s\" hands on what is in the directory of sink \"%s\" (%s:%d); "
@@ -432,6 +454,7 @@ parse_sinks(struct parse *parse, const config_setting_t *root)
 	if (console != NULL)
 		parse_sink(parse, NULL, console);
 	check_paths(parse, group);
+	check_own_files(parse, root);
 	nats_sinks_check(parse, group);
 	for (i = 0; i < count; i++)
 		check_forward(parse, parse_element(group, i), &config->sinks[i]);

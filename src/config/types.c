@@ -258,13 +258,42 @@ types_address(const char *text, struct types_address addresses[2], size_t *count
 	return address_ipv6(text, &addresses[0]);
 }
 
+/* The next part of a path that says something; its length, 0 at the end. */
+static size_t
+next_part(const char **path)
+{
+	size_t len;
+
+	do {
+		*path += strspn(*path, "/");
+		len = strcspn(*path, "/");
+		*path += len;
+	} while (len == 1 && (*path)[-1] == '.');
+	return len;
+}
+
+bool
+types_same_path(const char *one, const char *other)
+{
+	size_t len;
+
+	if ((*one == '/') != (*other == '/'))
+		return false;
+	do {
+		len = next_part(&one);
+		if (next_part(&other) != len || memcmp(one - len, other - len, len) != 0)
+			return false;
+	} while (len > 0);
+	return true;
+}
+
 bool
 types_addresses_collide(const struct types_address *a, const struct types_address *b)
 {
 	if (a->family != b->family)
 		return false;
 	if (a->family == AF_UNIX)
-		return strcmp(a->path, b->path) == 0;
+		return types_same_path(a->path, b->path);
 	if (a->family == AF_INET)
 		return a->in.s_addr == b->in.s_addr || a->in.s_addr == INADDR_ANY ||
 		       b->in.s_addr == INADDR_ANY;

@@ -27,21 +27,21 @@
 #include "intake/given.h"
 #include "intake/socket.h"
 
-/* Whether a local socket's path still leads to it, as far as we may look. */
+/* Whether a path leads to this local socket, as far as we may look. */
 static bool
-is_there(const struct socket *s)
+is_at(const struct socket *s, const char *path)
 {
 	struct stat st;
 
-	if (s->unlink_path == NULL || lstat(s->unlink_path, &st) == -1)
-		return s->unlink_path != NULL && errno != ENOENT;
+	if (s->unlink_path == NULL || lstat(path, &st) == -1)
+		return s->unlink_path != NULL && errno != ENOENT && strcmp(s->unlink_path, path) == 0;
 	return st.st_dev == s->device && st.st_ino == s->inode;
 }
 
 static void
 socket_unlink(struct socket *s)
 {
-	if (is_there(s))
+	if (is_at(s, s->unlink_path))
 		unlink(s->unlink_path);
 	free(s->unlink_path);
 	s->unlink_path = NULL;
@@ -54,7 +54,7 @@ complain(const struct config_listener *listener, const char *text, const char *w
 	const char *hint = "";
 
 	if (error == EADDRINUSE && strncmp(text, "unix:", 5) == 0)
-		hint = "; another program listens there (`ss -lxp` shows which), or what lies there "
+		hint = "; another listener or program has it (`ss -lxp` shows), or what lies there "
 		       "is no socket";
 	else if (error == EADDRINUSE)
 		hint = "; another program has it: `ss -ltnp` shows which";
@@ -184,17 +184,15 @@ find_inet(const struct sockets *all, const struct config_listener *listener,
 	return NULL;
 }
 
+/* One that a path leads to, by this name or another; what somebody removed is nowhere. */
 static struct socket *
 find_unix(const struct sockets *all, const char *path)
 {
 	struct socket *s;
 
-	for (s = all->first; s != NULL; s = s->next)
-		if (!s->leaving && s->given == -1 && s->round != all->round &&
-		    s->address.ss_family == AF_UNIX &&
-		    strcmp(s->text + strlen("unix:"), path) == 0)
-			return is_there(s) ? s : NULL; /* where somebody removed it nobody can connect */
-	return NULL;
+	for (s = all->first; s != NULL && !is_at(s, path);)
+		s = s->next;
+	return s;
 }
 
 /* Whether a socket of ours that is about to go stands in the way: "*" before an address
@@ -283,6 +281,11 @@ open_unix(struct sockets *all, struct socket_set *set, const struct config_liste
 	int probe;
 	unsigned i;
 
+	/* It may be bound and not listen yet, as if a crash had left it behind. */
+	if (s != NULL && (s->round == all->round || strcmp(s->unlink_path, path) != 0)) {
+		errno = EADDRINUSE;
+		return complain(listener, s->text, "bind");
+	}
 	if (s != NULL && socket_set_add(all, set, s) == 0)
 		return 0;
 	if (s != NULL || (s = socket_new(all, set, listener)) == NULL)
@@ -498,7 +501,6 @@ adjust(struct sockets *all, struct socket *s, const struct config_listener *list
 		s->listener = name;
 		s->announced = false;
 	}
-
 	if (s->given == -1 && s->backlog != listener->backlog)
 		result |= listen_on(s, all->n_workers, listener->backlog);
 	for (w = 0; w < (s->shared ? 1 : all->n_workers); w++) {
@@ -531,12 +533,11 @@ socket_say(const struct socket *s, const struct config_listener *listener)
 {
 	if (s->given != -1)
 		log_event_with(LOG_LEVEL_INFO, "listening", LOG_FIELDS(LOG_TEXT("address", s->text)),
-			       "listener %s on %s (of the service manager)",
-			  listener->name, s->text);
+			       "listener %s on %s (of the service manager)", listener->name, s->text);
 	else
 		log_event_with(LOG_LEVEL_INFO, "listening", LOG_FIELDS(LOG_TEXT("address", s->text)),
-			       "listener %s on %s (backlog %d)",
-			  listener->name, s->text, listener->backlog);
+			       "listener %s on %s (backlog %d)", listener->name, s->text,
+			       listener->backlog);
 }
 
 void

@@ -93,6 +93,30 @@ START_TEST(several_listeners)
 }
 END_TEST
 
+/* Two names of one path, by a link: neither listener is bound in the other's place. */
+START_TEST(unix_socket_by_two_names)
+{
+	char *directory = harness_directory();
+	char *link = harness_text("%s/link", directory);
+	char *config = harness_text("%s/aliases.conf", directory), *text;
+	struct program_result result;
+
+	ck_assert_int_eq(symlink(directory, link), 0);
+	text = harness_text("listeners = { one = { address = \"unix:%s/s\"; }; two = { address = "
+			    "\"unix:%s/s\"; }; };", directory, link);
+	harness_write_file(config, text);
+	result = program_run("-c", config, NULL);
+	ck_assert_int_eq(result.code, 71);
+	ck_assert_ptr_nonnull(strstr(result.errors, "listener two: cannot bind unix:"));
+	ck_assert_ptr_nonnull(strstr(result.errors, "another listener or program has it"));
+	program_result_free(&result);
+	free(text);
+	free(config);
+	free(link);
+	free(directory);
+}
+END_TEST
+
 /* Created, replaced when nobody listens on it any more, removed at the end. */
 START_TEST(unix_socket)
 {
@@ -334,6 +358,7 @@ main(int argc, char **argv)
 		{ all_addresses, 30 },
 		{ several_listeners, 30 },
 		{ unix_socket, 30 },
+		{ unix_socket_by_two_names, 30 },
 		{ port_in_use, 30 },
 		{ backlog, 30 },
 		{ descriptors_exhausted, 60 },

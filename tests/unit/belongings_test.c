@@ -107,6 +107,47 @@ START_TEST(held_by_another)
 }
 END_TEST
 
+/* Whatever else has come to lie there, or is named by mistake, is not emptied. */
+START_TEST(others_files_are_left)
+{
+	static const char *const others[] = { "precious\n", "12 monkeys\n",
+					      "1234567890123456789012345\n" };
+	char text[32] = "";
+	int fd = -1;
+	size_t i;
+
+	for (i = 0; i < sizeof others / sizeof others[0]; i++) {
+		FILE *file = fopen(path, "w");
+
+		ck_assert_ptr_nonnull(file);
+		ck_assert_int_ge(fputs(others[i], file), 0);
+		ck_assert_int_eq(fclose(file), 0);
+		ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), EX_CANTCREAT);
+		ck_assert_int_eq(fd, -1);
+		file = fopen(path, "r");
+		ck_assert_ptr_nonnull(file);
+		ck_assert_ptr_nonnull(fgets(text, sizeof text, file));
+		ck_assert_str_eq(text, others[i]);
+		fclose(file);
+	}
+}
+END_TEST
+
+/* What a crash has left is not in the way. */
+START_TEST(what_a_crash_left_is_taken)
+{
+	FILE *file = fopen(path, "w");
+	int fd = -1;
+
+	ck_assert_ptr_nonnull(file);
+	ck_assert_int_ge(fputs("4194304\n", file), 0);
+	ck_assert_int_eq(fclose(file), 0);
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), 0);
+	expect_pid_file();
+	belongings_close_pid_file(&config, fd);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -117,6 +158,8 @@ main(void)
 	tcase_add_test(tc, removed_before_the_lock);
 	tcase_add_test(tc, another_ones_is_left);
 	tcase_add_test(tc, held_by_another);
+	tcase_add_test(tc, others_files_are_left);
+	tcase_add_test(tc, what_a_crash_left_is_taken);
 	suite_add_tcase(s, tc);
 	return unit_run(s);
 }

@@ -102,17 +102,6 @@ static const struct {
 	{ "address = ( \"*\",\n\"x\" );", 2, "\"address\" is \"x\"" },
 	{ "address = \"unix:sock\";", 1, "an absolute path" },
 	{ "address = [ \"::1\", \"::1\" ];", 1, "\"address\" has \"::1\" twice" },
-	{ "address = [ \"*\", \"127.0.0.1\" ];", 1,
-	  "cannot have address \"127.0.0.1\", port 11000" },
-	{ "listeners = { a = { };\nb = { }; };", 2,
-	  "cannot have address \"*\", port 11000 beside" },
-	{ "listeners = { a = { port = 1; address = \"0.0.0.0\"; };\nb = {\nport = 1; }; };", 3,
-	  "listener \"b\" cannot have" },
-	{ "listeners = { a = { address = \"[::1]\"; }; b = { address = \"localhost\"; }; };", 1,
-	  "listener \"b\" cannot have address \"localhost\"" },
-	{ "listeners = { a = { address = \"unix:/x\"; port = 1; };\n"
-	  "b = { address = \"unix:/x\"; port = 2; }; };",
-	  2, "listener \"b\" cannot have" },
 	/* sinks by name */
 	{ "deliver = \"nowhere\";", 1, "\"deliver\" names \"nowhere\", which is no sink" },
 	{ "deliver = [ ];", 1, "\"deliver\" is an empty list" },
@@ -174,26 +163,6 @@ START_TEST(one_error)
 	ck_assert_int_eq(errors.items[0].line, errors_said[_i].line);
 	ck_assert_ptr_nonnull(strstr(errors.items[0].file, "/cistern.conf"));
 	config_errors_free(&errors);
-}
-END_TEST
-
-/* Listeners that look alike and yet can all be had. */
-static const char *const apart[] = {
-	"listeners = { a = { port = 0; }; b = { port = 0; }; };",
-	"listeners = { a = { address = \"127.0.0.1\"; }; b = { address = \"::1\"; }; };",
-	"listeners = { a = { address = \"0.0.0.0\"; }; b = { address = \"::\"; }; };",
-	"listeners = { a = { port = 1; }; b = { address = \"unix:/x\"; port = 1; }; };",
-	"listeners = { a = { address = \"fe80::1%a\"; }; b = { address = \"fe80::1%b\"; }; };",
-	"listeners = { a = { address = \"127.0.0.1\"; }; b = { address = \"127.0.0.2\"; }; };",
-};
-
-START_TEST(no_collision)
-{
-	struct config_errors errors;
-	struct config *config = config_file_load(apart[_i], &errors);
-
-	ck_assert_msg(config != NULL, "refused: %s", apart[_i]);
-	config_unref(config);
 }
 END_TEST
 
@@ -578,7 +547,6 @@ config_error_suite(void)
 
 	tcase_set_timeout(tc, 60);
 	tcase_add_loop_test(tc, one_error, 0, sizeof errors_said / sizeof errors_said[0]);
-	tcase_add_loop_test(tc, no_collision, 0, sizeof apart / sizeof apart[0]);
 	tcase_add_test(tc, integers_elsewhere);
 	tcase_add_test(tc, all_errors_in_order);
 	tcase_add_test(tc, errors_are_printed_with_their_place);
