@@ -85,6 +85,7 @@ connect_one(struct link *link, const struct sockaddr *sa, socklen_t len, const c
 		return failed_to_connect(link, where, errno);
 	if (sa->sa_family != AF_UNIX)
 		promise_reset(link->fd);
+	link->temporary = false; /* whatever an address before has said */
 	if (connect(link->fd, sa, len) == 0)
 		return 0;
 	if (errno != EINPROGRESS)
@@ -211,7 +212,7 @@ link_finish(struct link *link)
 }
 
 /* A reset may follow a close: the other side had closed before it saw all of ours.
- * TCP's state tells when nothing more can come. */
+ * TCP's state tells when nothing more can come, and all was acknowledged. */
 bool
 link_is_settled(struct link *link)
 {
@@ -236,7 +237,9 @@ link_is_settled(struct link *link)
 			return true;
 		usleep(SETTLE_LOOK);
 	} while (clock_now() < until);
-	return true;
+	/* It has closed without having seen our end. */
+	snprintf(link->why, sizeof link->why, "the connection was closed, and not all was taken");
+	return false;
 }
 
 void

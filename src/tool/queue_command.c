@@ -129,6 +129,15 @@ add_state(struct selection *selection, const char *name)
 	return state != -1 || selection->states == SPOOLS_ALL;
 }
 
+/* 0 would be no condition at all, which a script that reckons does not mean. */
+static int
+take_age(const char *option, uint64_t *age)
+{
+	if (!tool_duration(option, optarg, age))
+		return EX_USAGE;
+	return *age > 0 ? 0 : tool_misused("%s: \"%s\": expected more than 0", option, optarg);
+}
+
 /* 0, or an exit status; -1: help was given. */
 static int
 take_option(struct queue *queue, int option)
@@ -142,9 +151,9 @@ take_option(struct queue *queue, int option)
 	case 'd':
 		return spools_open(&queue->spools, optarg);
 	case 'O':
-		return tool_duration("--older", optarg, &selection->older) ? 0 : EX_USAGE;
+		return take_age("--older", &selection->older);
 	case 'N':
-		return tool_duration("--newer", optarg, &selection->newer) ? 0 : EX_USAGE;
+		return take_age("--newer", &selection->newer);
 	case 'L':
 		selection->listener = optarg;
 		return 0;
@@ -202,8 +211,11 @@ check(struct queue *queue)
 	struct selection *selection = &queue->selection;
 	bool expires = strcmp(command->name, "expire") == 0;
 
+	for (size_t i = 0; i < selection->n_patterns; i++)
+		if (*selection->patterns[i] == '\0') /* every id begins so */
+			return tool_misused("\"\": which message?");
 	if (expires && selection->older == 0)
-		return tool_misused("expire takes --older, and more than 0");
+		return tool_misused("expire takes --older");
 	if (queue->to_failed && !expires)
 		return tool_misused("--to-failed belongs to expire");
 	if (command->action != ACTION_LIST && !selection_is_given(selection))

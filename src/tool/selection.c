@@ -79,8 +79,9 @@ is_meant(const struct selection *selection, const struct spools_message *message
 		return false;
 	if (selection->newer > 0 && age >= selection->newer)
 		return false;
+	/* A file with another name than the daemon gives has no listener. */
 	if (selection->listener != NULL &&
-	    fnmatch(selection->listener, message->listener, 0) != 0)
+	    (message->id[0] == '\0' || fnmatch(selection->listener, message->listener, 0) != 0))
 		return false;
 	if (selection->peer != NULL && !matches_peer(message, selection->peer))
 		return false;

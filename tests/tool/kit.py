@@ -109,10 +109,12 @@ class Daemon:
 class Server(threading.Thread):
     """Accepts, and gives each connection to a function of (number, socket)."""
 
-    def __init__(self, behave):
+    def __init__(self, behave, receive=None):
         super().__init__(daemon=True)
         self.behave, self.connections = behave, 0
         self.listener = socket.socket()
+        if receive is not None:
+            self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
         self.listener.bind(("127.0.0.1", 0))
         self.listener.listen(16)
         self.port = self.listener.getsockname()[1]

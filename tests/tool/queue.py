@@ -108,6 +108,16 @@ def check_selections(scratch):
     codes = [done.code for done in wrong]
     if codes != [64, 64, 66, 66, 66, 64, 64, 64, 64, 64, 64, 64]:
         return "%r %r" % (codes, wrong)
+    # What a script says whose variable is empty, or 0, is no message at all.
+    only = Spool(os.path.join(scratch, "only"))
+    only.add(10)
+    kit.write(os.path.join(only.path, "new"), "foreign", b"1")
+    done = [only.queue("delete", ""), only.queue("delete", "*.x", ""), only.queue("show", ""),
+            only.queue("delete", "--newer", "0", "--state", "new"),
+            only.queue("delete", "--older", "0s", "--state", "new"),
+            only.queue("delete", "--listener", "")]
+    if [one.code for one in done] != [64] * 5 + [0] or len(os.listdir(os.path.join(only.path, "new"))) != 2:
+        return repr(done)
     # What there was of it was done.
     return ids("--state", "all") != sorted([b, c, d, e]) and repr(ids("--state", "all"))
 

@@ -354,6 +354,31 @@ def check_a_close_before_the_end_was_said_is_no_receipt(_, directory):
     return done.code != 75 and repr(done)
 
 
+def check_a_close_over_what_was_not_taken_is_75(_, directory):
+    """FIN from the server when all is sent, but lies in our kernel: it has read nothing."""
+    data = write(directory, "sent", b"x" * 300000)
+    release = threading.Event()
+
+    def has_finished(port):
+        with open("/proc/net/tcp", encoding="ascii") as file:
+            return any(line.split()[2].endswith(":%04X" % port) and line.split()[3] == "04"
+                       for line in file)  # FIN_WAIT1
+
+    def behave(number, connection):
+        del number
+        until = time.monotonic() + kit.DEADLINE
+        while not has_finished(server.port) and time.monotonic() < until:
+            time.sleep(0.01)
+        connection.shutdown(socket.SHUT_WR)
+        release.wait(kit.DEADLINE)
+
+    server = kit.Server(behave, receive=2048)
+    done = send(server.at, data)
+    release.set()
+    server.close()
+    return (done.code != 75 or "not all was taken" not in done.err) and repr(done)
+
+
 def check_silence_is_75(_, directory):
     del directory
     release = threading.Event()

@@ -1,12 +1,18 @@
 /*
  * Tests of what cistern(1) parses: targets, receipts, envelopes, HTTP, names of spool
- * files, selections, statuses.
+ * files, selections, statuses; and a link to one of two addresses.
  */
+#include <netdb.h>
+#include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+#include <unistd.h>
 
 #include "tool/envelope.h"
 #include "tool/fetch.h"
+#include "tool/link.h"
 #include "tool/receipt.h"
 #include "tool/selection.h"
 #include "tool/status.h"
@@ -411,6 +417,60 @@ START_TEST(figures)
 }
 END_TEST
 
+/* This file's, and two addresses: nobody listens on the first. */
+static struct sockaddr_in both[2];
+
+int
+getaddrinfo(const char *host, const char *port, const struct addrinfo *hints, struct addrinfo **found)
+{
+	static struct addrinfo infos[2];
+
+	(void)host, (void)port, (void)hints;
+	for (int i = 0; i < 2; i++)
+		infos[i] = (struct addrinfo){ .ai_family = AF_INET, .ai_socktype = SOCK_STREAM,
+					      .ai_addr = (struct sockaddr *)&both[i],
+					      .ai_addrlen = sizeof both[i],
+					      .ai_next = i == 0 ? &infos[1] : NULL };
+	*found = infos;
+	return 0;
+}
+
+void
+freeaddrinfo(struct addrinfo *found)
+{
+	(void)found;
+}
+
+/* What the second address has said for good is not for now because the first refused. */
+START_TEST(two_addresses)
+{
+	int listener = socket(AF_INET, SOCK_STREAM, 0), nobody = socket(AF_INET, SOCK_STREAM, 0);
+	const struct link_tls none = { .on = false }, wrong = { .on = true, .ca = "/nonexistent" };
+	const struct target target = { .host = "two", .port = "1" };
+	socklen_t len = sizeof both[0];
+	struct link link;
+
+	both[0] = both[1] = (struct sockaddr_in){ .sin_family = AF_INET,
+						  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	ck_assert_int_eq(bind(nobody, (struct sockaddr *)&both[0], len), 0);
+	ck_assert_int_eq(getsockname(nobody, (struct sockaddr *)&both[0], &len), 0);
+	ck_assert_int_eq(bind(listener, (struct sockaddr *)&both[1], len), 0);
+	ck_assert_int_eq(getsockname(listener, (struct sockaddr *)&both[1], &len), 0);
+	ck_assert_int_eq(link_open(&link, &target, &none, 1000000), EX_UNAVAILABLE);
+	ck_assert(link.temporary);
+	ck_assert_int_eq(listen(listener, 5), 0);
+	ck_assert_int_eq(link_open(&link, &target, &none, 1000000), 0);
+	ck_assert(!link.temporary);
+	link_close(&link);
+	ck_assert_int_ne(link_open(&link, &target, &wrong, 1000000), 0);
+#ifdef HAVE_OPENSSL
+	ck_assert(!link.temporary);
+#endif
+	close(listener);
+	close(nobody);
+}
+END_TEST
+
 static Suite *
 tool_suite(void)
 {
@@ -430,6 +490,7 @@ tool_suite(void)
 	tcase_add_test(tc, names_of_spool_files);
 	tcase_add_test(tc, statuses);
 	tcase_add_test(tc, figures);
+	tcase_add_test(tc, two_addresses);
 	suite_add_tcase(s, tc);
 	return s;
 }
