@@ -89,7 +89,8 @@ background_go(void)
 	}
 	close(fds[0]);
 	setsid(); /* fails only for a group leader, which a child is not */
-	return fds[1];
+	/* What it was started in may be unmounted: all paths are absolute by now. */
+	return chdir("/") == -1 ? -1 : fds[1];
 }
 
 void

@@ -119,6 +119,7 @@ def stdin_closed_in_background(tap, scratch):
     tap.result(answer.startswith("OK "), "it accepts: %r" % answer)
     with open(pid_file, encoding="ascii") as file:
         number = int(file.read())
+    tap.result(os.readlink("/proc/%d/cwd" % number) == "/", "it keeps no directory busy")
     os.kill(number, signal.SIGTERM)
     try:
         wait_for("the end", lambda: not os.path.exists(pid_file))
