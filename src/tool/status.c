@@ -12,6 +12,9 @@
 
 #include "tool/tool.h"
 
+#define NUMBER_MOST 2e19 /* 2^64, and a little */
+#define SECONDS_LEAST .001 /* between two looks */
+
 static const char *const column_names[STATUS_COLUMNS] = {
 	"connection", "listener", "peer",     "age",	   "rate",
 	"message-rate", "bytes",  "messages", "in-flight", "waits-for",
@@ -30,10 +33,20 @@ status_column_from_name(const char *name)
 
 #include <jansson.h>
 
+/* What is larger than any counter of ours is nonsense; a sum or a rate of it might be no
+ * number any more. */
+static double
+plausible(const json_t *value)
+{
+	double number = json_number_value(value);
+
+	return number > -NUMBER_MOST && number < NUMBER_MOST ? number : 0;
+}
+
 static double
 number(const json_t *object, const char *name)
 {
-	return json_number_value(json_object_get(object, name));
+	return plausible(json_object_get(object, name));
 }
 
 static char *
@@ -76,7 +89,7 @@ sum(json_t *object)
 	double all = 0;
 
 	json_object_foreach(object, name, value)
-		all += json_number_value(value);
+		all += plausible(value);
 	return all;
 }
 
@@ -318,7 +331,7 @@ status_rate(struct status *status, const struct status *before)
 	    strcmp(before->started, status->started) != 0)
 		return;
 	seconds = status->uptime - before->uptime;
-	if (seconds <= 0)
+	if (seconds < SECONDS_LEAST)
 		return;
 	status->rated = true;
 	for (size_t i = 0; i < status->n_listeners; i++)

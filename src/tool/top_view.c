@@ -12,6 +12,7 @@
 #include "tool/screen.h"
 #include "tool/tool.h"
 
+#define AGE_MOST 1e12 /* seconds; microseconds still fit into 64 bits */
 #define MARK (marks ? "\1" : "")
 _Static_assert(SCREEN_HEADING == '\1', "MARK is a string of it");
 
@@ -57,6 +58,8 @@ byte_rate_text(const struct status *status, double rate, char text[TOOL_SHORT])
 static const char *
 age_text(double seconds, char text[TOOL_SHORT])
 {
+	if (seconds > AGE_MOST)
+		seconds = AGE_MOST;
 	tool_age(seconds > 0 ? (uint64_t)(seconds * (double)TYPES_SECOND) : 0, text);
 	return text;
 }
@@ -191,7 +194,7 @@ static void
 put_number(FILE *to, const char *name, double number)
 {
 	/* Counters whole, rates as far as they mean something. */
-	if (number == (double)(long long)number)
+	if (number > -1e18 && number < 1e18 && number == (double)(long long)number)
 		fprintf(to, ",\"%s\":%.0f", name, number);
 	else
 		fprintf(to, ",\"%s\":%.3f", name, number);

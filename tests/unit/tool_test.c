@@ -18,6 +18,7 @@
 #include "tool/status.h"
 #include "tool/target.h"
 #include "tool/tool.h"
+#include "tool/top_view.h"
 #include "unit.h"
 
 #define ID "01ARZ3NDEKTSV4RRFFQ69G5FAV"
@@ -367,11 +368,19 @@ status_of(const char *uptime, const char *bytes)
 }
 #endif
 
+#define ABSURD \
+	"{\"uptime\":5,\"workers\":1e300,\"memory\":{\"messages\":-1e300,\"limit\":1e300}," \
+	"\"listeners\":[{\"connections\":{\"active\":1e300,\"refused\":{\"a\":1.5e308," \
+	"\"b\":1.5e308}},\"messages\":{\"received\":-5}},7],\"sinks\":[null]," \
+	"\"connections\":[{\"id\":1e300,\"age\":-1e300,\"bytes\":1e19},{\"age\":1e19}]}"
+
 START_TEST(statuses)
 {
 #ifdef HAVE_JANSSON
 	struct status *before = status_of("10", "1000"), *after = status_of("12", "5000");
-	char why[200];
+	char why[200], *text = NULL;
+	size_t size;
+	FILE *shown;
 
 	status_rate(before, NULL);
 	ck_assert(!before->rated);
@@ -390,6 +399,34 @@ START_TEST(statuses)
 	/* Started anew: nothing to compare with. */
 	before = status_of("100", "1");
 	status_rate(after, before);
+	status_free(before);
+	status_free(after);
+	/* Nonsense stays within what can be shown, and within JSON. */
+	after = status_parse(ABSURD, strlen(ABSURD), why, sizeof why);
+	before = status_parse(ABSURD, strlen(ABSURD), why, sizeof why);
+	ck_assert_ptr_nonnull(after);
+	ck_assert_ptr_nonnull(before);
+	before->uptime = 0;
+	after->uptime = 1e-300;
+	status_rate(after, before);
+	ck_assert(!after->rated);
+	after->uptime = 1;
+	status_rate(after, before);
+	ck_assert(after->rated);
+	shown = open_memstream(&text, &size);
+	ck_assert_ptr_nonnull(shown);
+	top_view_json(shown, after);
+	ck_assert_int_eq(fclose(shown), 0);
+	ck_assert_msg(strstr(text, "inf") == NULL && strstr(text, "nan") == NULL, "%s", text);
+	ck_assert_ptr_nonnull(strstr(text, "\"refused\":0,"));
+	free(text);
+	shown = open_memstream(&text, &size);
+	ck_assert_ptr_nonnull(shown);
+	top_view_head(shown, after, false);
+	top_view_connections(shown, after, STATUS_ID, 0, 10, false);
+	ck_assert_int_eq(fclose(shown), 0);
+	ck_assert_uint_lt(size, 2000);
+	free(text);
 	status_free(before);
 	status_free(after);
 	ck_assert_ptr_null(status_parse("{", 1, why, sizeof why));
