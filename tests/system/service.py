@@ -148,6 +148,61 @@ def watchdog(tap, scratch):
         daemon.end()
 
 
+def stopped_worker(daemon, name):
+    task = task_named(daemon, name)
+    ptrace(PTRACE_SEIZE, task)
+    ptrace(PTRACE_INTERRUPT, task)
+    os.waitpid(task, WALL)
+    return task
+
+
+def hang_up(daemon, times):
+    daemon.signal(signal.SIGHUP)
+    wait_for("a HUP to be seen", lambda: len(daemon.events("reopened")) == times)
+
+
+def reloads(tap, scratch):
+    """HUP while a worker has not taken over what the HUP before brought: one reload more, for
+    all that came, when it has; none when a TERM has come."""
+    manager = Manager(scratch)
+    daemon = Service(scratch, CONFIG.format(scratch, ""), manager=manager)
+    try:
+        daemon.ready()
+        manager.wait("READY")
+        try:
+            task = stopped_worker(daemon, "worker-1")
+        except OSError as error:
+            tap.number += 1
+            print("ok %d - reloads at a time # SKIP %s" % (tap.number, error), flush=True)
+            return
+        began = time.monotonic()
+        hang_up(daemon, 1)
+        with open(daemon.config, "w", encoding="ascii") as file:
+            file.write(CONFIG.format(scratch, "idle_timeout = 7;"))
+        hang_up(daemon, 2)
+        hang_up(daemon, 3)
+        tap.result(not daemon.events("reloaded") and not manager.said("READY", since=began),
+                   "nothing is in force as long as a worker stands still")
+        ptrace(PTRACE_DETACH, task)
+        wait_for("two reloads", lambda: len(daemon.events("reloaded")) == 2)
+        manager.wait("READY", since=began)
+        said = daemon.events("reloaded")
+        tap.result("as they were" in said[0] and "listeners changed: main" in said[1],
+                   "then the last file is: " + said[1])
+        tap.result(len(manager.said("RELOADING", since=began)) == 3 and
+                   len(manager.said("READY", since=began)) == 1, "READY=1 comes at the end, once")
+        task = stopped_worker(daemon, "worker-0")
+        hang_up(daemon, 4)
+        hang_up(daemon, 5)
+        daemon.signal()
+        daemon.wait_event("stopping")
+        ptrace(PTRACE_DETACH, task)
+        tap.result(daemon.wait() == 0 and len(daemon.events("reloaded")) == 3,
+                   "a TERM comes before what still waits")
+    finally:
+        daemon.end()
+
+
 def left_alone(tap, scratch):
     """Without a manager nothing ticks; one that is gone harms nobody."""
     daemon = Service(scratch, CONFIG.format(scratch, "")).ready()
@@ -188,7 +243,7 @@ def main():
         print("Bail out! no cisternd")
         return 1
     with Scratch() as scratch:
-        for test in (states, background, watchdog, left_alone):
+        for test in (states, background, watchdog, reloads, left_alone):
             directory = os.path.join(scratch, test.__name__)
             os.mkdir(directory)
             test(tap, directory)

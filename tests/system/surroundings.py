@@ -226,6 +226,88 @@ def signals_too_early(tap, scratch):
         tap.result(daemon.stop() == 0, "an orderly stop")
 
 
+def elsewhere(tap, scratch):
+    """A file by a relative name, from the background, whose directory is another one; and as
+    many descriptors as may be."""
+    daemon = Odd(scratch, LOG + FILE + 'pid_file = "{0}/pid";', before="ulimit -Sn 100; cd '%s';" % scratch,
+                 arguments="-c c.conf -d")
+    log = os.path.join(scratch, "log")
+    tap.result(daemon.process.wait(DEADLINE) == 0, "it is ready")
+    with open(os.path.join(scratch, "pid"), encoding="ascii") as file:
+        number = int(file.read())
+    try:
+        limits = resource.prlimit(number, resource.RLIMIT_NOFILE)
+        tap.result(limits[0] == limits[1] > 100, "the limit of descriptors is raised: %d, %d" % limits)
+        daemon.write(LOG + FILE + "idle_timeout = 7;")
+        os.kill(number, signal.SIGHUP)
+        daemon.wait_log(" reloaded: .*listeners changed: main", log)
+        tap.result(True, "the file is found again")
+    finally:
+        os.kill(number, signal.SIGTERM)
+    daemon.wait_log(" stopped: ", log)
+
+
+def log_moved(tap, scratch):
+    """The directory of the log is gone, and comes back: the old one is used on."""
+    where, away = os.path.join(scratch, "logs"), os.path.join(scratch, "away")
+    os.mkdir(where)
+    settings = 'log = {{ target = "{0}/logs/log"; }};' + FILE
+    daemon = Odd(scratch, settings).ready(os.path.join(where, "log"))
+    os.rename(where, away)
+    daemon.signal(signal.SIGHUP)
+    log = os.path.join(away, "log")
+    daemon.wait_log("log-reopen: cannot reopen the log: No such file", log)
+    daemon.wait_log("reload-refused: cannot open the log .*/logs/log: No such file", log)
+    tap.result(tell(daemon.address, b"on\n").startswith("OK "), "both are said, and the daemon goes on")
+    os.mkdir(where)
+    daemon.signal(signal.SIGHUP)
+    daemon.wait_log(" reloaded: ", os.path.join(where, "log"))
+    tap.result(daemon.stop() == 0, "and its log goes where it should, once that is there again")
+    os.rename(where, away + ".2")
+    daemon = Odd(scratch, settings)
+    tap.result(daemon.process.wait(DEADLINE) == 73 and "cannot open the log" in daemon.text(),
+               "a start without it is none")
+
+
+def manager_nowhere(tap, scratch):
+    """A service manager whose socket has a name that cannot be."""
+    daemon = Odd(scratch, FILE, before="export NOTIFY_SOCKET=here;").ready()
+    daemon.wait_log("service-manager: NOTIFY_SOCKET or WATCHDOG_USEC cannot be used")
+    tap.result(daemon.stop() == 0, "it is said, and nothing else")
+
+
+def deaf_at_a_stop(tap, scratch):
+    """Who never takes his echoes holds up a stop for shutdown_timeout, and for some moments."""
+    daemon = Odd(scratch, 'shutdown_timeout = "100ms"; listeners = {{ main = {{ reply = "echo"; }}; }};' +
+                 FILE).ready()
+    out = os.path.join(scratch, "out")
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.connect(daemon.address)
+    client.sendall(b"x" * 10000000 + b"\n")
+    wait_for("the message", lambda: os.path.getsize(out) == 10000001)
+    tap.result(daemon.stop() == 0, "an orderly stop")
+    tap.result(" stop-timeout: " in daemon.text(), "though it had to be hurried")
+    client.close()
+
+
+def cannot_be_printed(tap, scratch):
+    """What -t, -T, -V and -h say, to a full disk."""
+    config = os.path.join(scratch, "c.conf")
+    with open(config, "w", encoding="ascii") as file:
+        file.write("port = 0;")
+    codes = []
+    for option in "-t", "-T", "-V", "-h":
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([program(), option, "-c", config], check=False, stdout=full,
+                                  stderr=subprocess.PIPE, timeout=DEADLINE)
+        codes.append((done.returncode, b"No space left" in done.stderr))
+    tap.result(codes == [(74, True)] * 4, "is an error: %r" % codes)
+    done = subprocess.run([program(), "-t", "-T", "-c", config], check=False, capture_output=True,
+                          timeout=DEADLINE)
+    tap.result(done.returncode == 64 and not done.stdout, "-t and -T exclude each other")
+
+
 def few_descriptors(tap, scratch):
     """A start without enough of them says so, and leaves nothing behind."""
     wrong, limit, started = [], 5, False
@@ -326,7 +408,8 @@ def local_socket_removed(tap, scratch):
 def main():
     tap = Tap()
     tests = (stdout_closed, stdin_closed_in_background, file_size_limit, urgent, pipe_for_a_file,
-             signals_too_early, few_descriptors, reload_without_descriptors, without_proc, local_socket_removed)
+             signals_too_early, elsewhere, log_moved, manager_nowhere, deaf_at_a_stop,
+             cannot_be_printed, few_descriptors, reload_without_descriptors, without_proc, local_socket_removed)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for test in tests:
         if len(sys.argv) > 1 and test.__name__ not in sys.argv[1:]:
