@@ -277,8 +277,6 @@ types_same_path(const char *one, const char *other)
 {
 	size_t len;
 
-	if ((*one == '/') != (*other == '/'))
-		return false;
 	do {
 		len = next_part(&one);
 		if (next_part(&other) != len || memcmp(one - len, other - len, len) != 0)

@@ -54,7 +54,7 @@ const char *types_address(const char *text, struct types_address addresses[2], s
 /* Whether both can be bound on one port. */
 bool types_addresses_collide(const struct types_address *a, const struct types_address *b);
 
-/* Whether two paths are the same by name, whatever slashes and "." are in them. */
+/* Whether two absolute paths are the same by name, whatever slashes and "." are in them. */
 bool types_same_path(const char *one, const char *other);
 
 /* As libconfig reads them. */

@@ -98,9 +98,6 @@ print_expected(FILE *to, const struct config_row *row)
 		      "address or \"unix:/path\"",
 		      to);
 		break;
-	case TABLE_BLOCKS:
-		fputs("addresses or blocks of them (\"192.0.2.0/24\", \"2001:db8::/32\")", to);
-		break;
 	case TABLE_ARGUMENTS:
 		fputs("a list of strings: a program's absolute path (\"/...\") and its arguments", to);
 		break;
@@ -116,18 +113,16 @@ print_expected(FILE *to, const struct config_row *row)
 	case TABLE_TOPIC:
 		fputs("a topic's name: up to 249 letters, digits, \".\", \"_\" and \"-\"", to);
 		break;
-	case TABLE_PROPERTIES:
-		fputs("a list of strings: \"NAME=VALUE\"", to);
-		break;
 	case TABLE_SINK_NAME:
 		fputs("the name of a sink", to);
 		break;
 	case TABLE_SINK_NAMES:
 		fputs("the name of a sink, or a list of names", to);
 		break;
+	case TABLE_BLOCKS:
+	case TABLE_PROPERTIES:
 	case TABLE_GROUP:
-		fputs("a group: { ... }", to);
-		break;
+		break; /* those who read them say it */
 	}
 }
 

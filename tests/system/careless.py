@@ -230,8 +230,39 @@ def background(tap, scratch):
     if started.returncode == 0:
         with open(scratch + "/pid", encoding="ascii") as file:
             os.kill(int(file.read()), signal.SIGTERM)
+    background_reload(tap, scratch, slave)
     os.close(master)
     os.close(slave)
+
+
+def background_reload(tap, scratch, terminal):
+    """Nor does a reload lose messages there, a listener's or a spool's."""
+    def write(deliver, forward):
+        with open(scratch + "/conf", "w", encoding="ascii") as file:
+            file.write('port = 0; address = "127.0.0.1"; spill_directory = "%s"; pid_file = "%s/pid";\n'
+                       'log = { target = "%s/log"; }; deliver = "%s"; sinks = { %s s = { type = "spool"; '
+                       'directory = "%s/spool"; min_free = 0; forward = "%s"; }; };\n' % (
+                           scratch, scratch, scratch, deliver, file_sink(scratch), scratch, forward))
+
+    def refused():
+        with open(scratch + "/log", encoding="utf-8") as log:
+            return [line for line in log if "which is lost in the background (-d)" in line]
+
+    write("f", "f")
+    started = subprocess.run([program(), "-d", "-c", scratch + "/conf"], check=False, stdout=terminal,
+                             stdin=subprocess.DEVNULL)
+    tap.result(started.returncode == 0, "a daemon that loses nothing starts")
+    with open(scratch + "/pid", encoding="ascii") as file:
+        number = int(file.read())
+    for count, places in enumerate((("console", "f"), ("f", "console")), 1):
+        write(*places)
+        os.kill(number, signal.SIGHUP)
+        wait_for("a refusal", lambda n=count: len(refused()) == n)
+    lines = refused()
+    tap.result("listener main delivers" in lines[0] and "sink s delivers" in lines[1],
+               "and takes no file that does: " + lines[1].strip())
+    os.kill(number, signal.SIGTERM)
+    wait_for("its end", lambda: not os.path.exists(scratch + "/pid"))
 
 
 def memory(tap, scratch):

@@ -223,6 +223,7 @@ def main():
         print("Bail out! no cisternd")
         return 1
     tap = Tap()
+    os.umask(0o022)  # what is root's here is root's alone
     with Scratch() as scratch:
         os.chmod(scratch, 0o755)
         unknown(tap, scratch)

@@ -148,6 +148,55 @@ START_TEST(what_a_crash_left_is_taken)
 }
 END_TEST
 
+/* A second name, or what is no file at all, may be meant to deceive. */
+START_TEST(traps_are_left)
+{
+	char other[sizeof path + 8];
+	int fd = -1;
+
+	snprintf(other, sizeof other, "%s.other", path);
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), EX_CANTCREAT);
+	ck_assert_int_eq(rename(path, other), 0);
+	ck_assert_int_eq(symlink(other, path), 0);
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), EX_CANTCREAT);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(unlink(other), 0);
+	fd = open(other, O_CREAT | O_WRONLY, 0600);
+	ck_assert_int_ne(fd, -1);
+	close(fd);
+	ck_assert_int_eq(link(other, path), 0);
+	fd = -1;
+	ck_assert_int_eq(belongings_open_pid_file(&config, &identity, &fd), EX_CANTCREAT);
+	ck_assert_int_eq(fd, -1);
+	ck_assert_int_eq(unlink(other), 0);
+}
+END_TEST
+
+/* With its parent, as the default one needs where no package has made it; no more. */
+START_TEST(spill_directory_is_made)
+{
+	char parent[sizeof path + 8], spill[sizeof path + 16], deep[sizeof path + 24];
+	struct stat st;
+
+	snprintf(parent, sizeof parent, "%s/lib", directory);
+	snprintf(spill, sizeof spill, "%s/cistern", parent);
+	snprintf(deep, sizeof deep, "%s/none/none/none", directory);
+	config.spill_directory = deep;
+	belongings_make_spill_directory(&config, &identity);
+	ck_assert_int_eq(belongings_check_spill_directory(&config), 0); /* only remarked on */
+	config.spill_directory_given = true;
+	ck_assert_int_eq(belongings_check_spill_directory(&config), EX_CANTCREAT);
+	config.spill_directory = spill;
+	belongings_make_spill_directory(&config, &identity);
+	ck_assert_int_eq(belongings_check_spill_directory(&config), 0);
+	ck_assert_int_eq(stat(spill, &st), 0);
+	ck_assert_uint_eq(st.st_mode & 07777, 0700);
+	ck_assert_int_eq(rmdir(spill), 0);
+	ck_assert_int_eq(rmdir(parent), 0);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -160,6 +209,8 @@ main(void)
 	tcase_add_test(tc, held_by_another);
 	tcase_add_test(tc, others_files_are_left);
 	tcase_add_test(tc, what_a_crash_left_is_taken);
+	tcase_add_test(tc, traps_are_left);
+	tcase_add_test(tc, spill_directory_is_made);
 	suite_add_tcase(s, tc);
 	return unit_run(s);
 }

@@ -1,7 +1,9 @@
 /*
- * config_place_test: addresses and files that two settings of a file cannot both have.
+ * config_place_test: addresses and files that two settings of a file cannot both have; and
+ * more errors than anybody makes.
  */
 #include <check.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "config/config.h"
@@ -90,6 +92,26 @@ START_TEST(no_collision)
 }
 END_TEST
 
+/* All of very many, in their order. */
+START_TEST(errors_by_the_dozen)
+{
+	char text[100 * 12] = "", expected[40];
+	struct config_errors errors;
+	size_t i, n = 0;
+
+	for (i = 0; i < 100; i++)
+		n += (size_t)snprintf(text + n, sizeof text - n, "q%zu = 1;\n", i);
+	ck_assert_ptr_null(config_file_load(text, &errors));
+	ck_assert_uint_eq(errors.count, 100);
+	for (i = 0; i < 100; i++) {
+		snprintf(expected, sizeof expected, "unknown setting \"q%zu\"", i);
+		ck_assert_int_eq(errors.items[i].line, (int)i + 1);
+		ck_assert_str_eq(errors.items[i].text, expected);
+	}
+	config_errors_free(&errors);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -98,6 +120,7 @@ main(void)
 
 	tcase_add_loop_test(tc, collision, 0, sizeof taken / sizeof taken[0]);
 	tcase_add_loop_test(tc, no_collision, 0, sizeof apart / sizeof apart[0]);
+	tcase_add_test(tc, errors_by_the_dozen);
 	suite_add_tcase(suite, tc);
 	return unit_run(suite);
 }
