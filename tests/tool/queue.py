@@ -104,9 +104,10 @@ def check_selections(scratch):
              spool.queue("hold", d), spool.queue("delete", a, "ZZZ"), spool.queue("delete"),
              spool.queue("expire"), spool.queue("expire", "ALL"), spool.queue("--state", "odd"),
              spool.queue("hold", "--state", "done"), spool.queue("hold", "--to-failed", "ALL"),
-             spool.queue("list", "--nonsense")]
+             spool.queue("list", "--nonsense"), spool.queue("remove", "ALL"), spool.queue("ALL", "show"),
+             spool.queue("--older", "soon"), spool.queue("--newer", "")]
     codes = [done.code for done in wrong]
-    if codes != [64, 64, 66, 66, 66, 64, 64, 64, 64, 64, 64, 64]:
+    if codes != [64, 64, 66, 66, 66, 64, 64, 64, 64, 64, 64, 64, 64, 66, 64, 64]:
         return "%r %r" % (codes, wrong)
     # What a script says whose variable is empty, or 0, is no message at all.
     only = Spool(os.path.join(scratch, "only"))
@@ -142,6 +143,21 @@ def check_hold_release_requeue_delete_expire(scratch):
         oct(os.stat(os.path.join(scratch, "hold")).st_mode) == \
         oct(os.stat(os.path.join(scratch, "new")).st_mode)
     return not good and repr((at, steps))
+
+
+def check_what_root_makes_is_the_daemons(scratch):
+    """A state's directory has the owner of new/; an owner without a name is a number."""
+    spool = Spool(scratch)
+    a = spool.add(10, data=b"")
+    if os.geteuid() != 0:
+        return None  # only root can give away
+    for path in (os.path.join(scratch, "new"), os.path.join(scratch, "new", os.listdir(scratch + "/new")[0])):
+        os.chown(path, 4242424, 4242425)
+    show, held = spool.queue("show", a), spool.queue("hold", a)
+    made = os.stat(os.path.join(scratch, "hold"))
+    good = held.code == 0 and (made.st_uid, made.st_gid) == (4242424, 4242425) and \
+        b"owner     4242424, mode" in show.out and show.out.endswith(b"\n")
+    return not good and repr((show, held, made))
 
 
 def check_show_and_cat(scratch):

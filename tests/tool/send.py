@@ -355,28 +355,36 @@ def check_a_close_before_the_end_was_said_is_no_receipt(_, directory):
 
 
 def check_a_close_over_what_was_not_taken_is_75(_, directory):
-    """FIN from the server when all is sent, but lies in our kernel: it has read nothing."""
+    """FIN from the server when all is sent, but lies in our kernel: it has read nothing.  Then
+    silence, or a reset."""
     data = write(directory, "sent", b"x" * 300000)
     release = threading.Event()
 
-    def has_finished(port):
-        with open("/proc/net/tcp", encoding="ascii") as file:
-            return any(line.split()[2].endswith(":%04X" % port) and line.split()[3] == "04"
-                       for line in file)  # FIN_WAIT1
-
-    def behave(number, connection):
-        del number
+    def wait_state(port, state):
         until = time.monotonic() + kit.DEADLINE
-        while not has_finished(server.port) and time.monotonic() < until:
+        found = False
+        while not found and time.monotonic() < until:
+            with open("/proc/net/tcp", encoding="ascii") as file:
+                found = any(line.split()[2].endswith(":%04X" % port) and line.split()[3] == state
+                            for line in file)
             time.sleep(0.01)
-        connection.shutdown(socket.SHUT_WR)
-        release.wait(kit.DEADLINE)
 
-    server = kit.Server(behave, receive=2048)
-    done = send(server.at, data)
-    release.set()
-    server.close()
-    return (done.code != 75 or "not all was taken" not in done.err) and repr(done)
+    for end, said in ((lambda connection: release.wait(kit.DEADLINE), "not all was taken"),
+                      (kit.reset, "reset")):
+        def behave(number, connection, how=end):
+            del number
+            wait_state(server.port, "04")  # FIN_WAIT1: it has sent all
+            connection.shutdown(socket.SHUT_WR)
+            wait_state(server.port, "0B")  # CLOSING
+            how(connection)
+
+        server = kit.Server(behave, receive=2048)
+        done = send(server.at, data)
+        release.set()
+        server.close()
+        if done.code != 75 or said not in done.err:
+            return repr(done)
+    return None
 
 
 def check_silence_is_75(_, directory):
@@ -410,6 +418,43 @@ def check_a_changing_file_is_never_accepted(_, directory):
         if done.code != 65 or got != ["reset"] or "changed" not in done.err:
             return repr((options, done, got))
     return None
+
+
+def check_what_vanishes_or_changes_before_its_turn(_, directory):
+    """All files are looked at first; what is another by its turn is not sent."""
+    one, other = write(directory, "first", b"1"), os.path.join(directory, "second")
+    for change, code, said in ((lambda: os.unlink(other), 66, "No such file"),
+                               (lambda: write(directory, "second", b"33"), 65, "has changed since"),
+                               (lambda: write(directory, "second", b""), 65, "has changed since")):
+        for options in [], ["-f", "line"], ["-f", "netstring", "-r", "--per-connection", "1"]:
+            write(directory, "second", b"2")
+
+            def behave(number, connection, how=change, receipts="-r" in options):
+                if number == 1:
+                    how()
+                if receipts:
+                    connection.recv(100)
+                    connection.sendall(OK % 1)
+                kit.read_all(connection)
+
+            server = kit.Server(behave)
+            done = send("--retry", "3", *options, server.at, one, other)
+            connections = server.connections
+            server.close()
+            # Lines of both may have been read before the connection was there to change one.
+            if done.code != code and options != ["-f", "line"] or connections > 2 or \
+                    done.code not in (0, code) or (done.code and said not in done.err):
+                return repr((code, options, connections, done))
+    return None
+
+
+def check_nowhere_to_copy_to(_, directory):
+    """What comes from a pipe needs a temporary file."""
+    full = "/dev/full"
+    done = [send("127.0.0.1:1", data=b"x", env={"TMPDIR": os.path.join(directory, "nowhere")}),
+            send("127.0.0.1:1", data=b"x", env={"TMPDIR": full}),
+            send("127.0.0.1:1", data=b"x", env={"TMPDIR": ""})]
+    return ([one.code for one in done] != [73, 73, 69] or "TMPDIR" not in done[0].err) and repr(done)
 
 
 def check_being_killed_is_a_reset(_, directory):
@@ -448,7 +493,13 @@ def check_statuses_of_what_cannot_be(daemon, directory):
             (["127.0.0.1:70000"], 64), (["unix:relative"], 64), (["-f", "mime", at], 64),
             (["-f", "delimiter", at], 64), (["-d", "x", at], 64), (["-i", at], 64),
             (["--tls-ca", "x", at], 64), (["--retry", "x", at], 64), (["--timeout", "1y", at], 64),
-            (["--nonsense", at], 64), ([], 64)):
+            (["--nonsense", at], 64), ([], 64), (["-f", "delimiter", "-d", "", at], 64),
+            (["-f", "delimiter", "-d", "x" * 1025, at], 64), (["-f", "delimiter", "-d", "\\q", at], 64),
+            (["--length-bytes", "3", at], 64), (["--length-bytes", "44", at], 64),
+            (["--length-order", "middle", at], 64), (["--retry-for", "soon", at], 64),
+            (["--retry-delay", "-1", at], 64), (["--per-connection", "x", at], 64),
+            (["--tls", "--tls-key", "x", at], 64), (["--tls", "-r", "unix:/x", at], 64),
+            (["unix:/x"], 64), (["--retry", "1", "--retry-delay", "0", "127.0.0.1:1"], 69)):
         done = send(*arguments, data=b"x")
         if done.code != code or not done.err:
             return "%r: %r" % (arguments, done)

@@ -171,12 +171,20 @@ def check_answers_of_all_kinds(_):
     return None
 
 
+def check_who_resets(_):
+    service = kit.Server(lambda number, connection: (connection.recv(65536), kit.reset(connection)))
+    done = kit.run("top", "--once", service.at)
+    service.close()
+    return (done.code != 69 or "reset" not in done.err) and repr(done)
+
+
 def check_who_is_not_there(_):
     service = kit.Server(lambda number, connection: None)
     service.close()
     for arguments, code in ((["--once", service.at], 69), (["--once", "no-such.invalid"], 68),
                             (["--once", "https://localhost"], 64), (["--sort", "x"], 64),
-                            (["-i", "1ms"], 64), (["a", "b"], 64), ([service.at], 64)):
+                            (["-i", "1ms"], 64), (["-i", "soon"], 64), (["--nonsense"], 64),
+                            (["a", "b"], 64), ([service.at], 64)):
         done = kit.run("top", *arguments)
         if done.code != code or not done.err:
             return repr((arguments, done))
@@ -269,6 +277,12 @@ def check_the_terminal(_):
     at = terminal.wait(b" 1199 ", at)
     terminal.press(b"\x1b[5~")
     at = terminal.wait(b" 1185 ", at)
+    terminal.press(b"\x1b[H" + b"\x1b[B" * 30)
+    at = terminal.wait(b" 1030 ", at)
+    terminal.press(b"\x1b[A" * 30 + b"\x1b[Z\xff" + b"\x1bx")
+    at = terminal.wait(b" 1000 ", at)
+    terminal.press(b"\x1b[6~" * 3)
+    at = terminal.wait(b" 1036 ", at)
     terminal.press(b"r")
     terminal.press(b"\x1b[H")
     at = terminal.wait(b" 1199 ", at)
@@ -287,6 +301,41 @@ def check_the_terminal(_):
     good = code == 0 and before == after and during == 0 and terminal.seen.endswith(LEAVE) and \
         len(lines) <= 10 and max(len(line) for line in lines) <= 40 and b"\x1b[2J" not in terminal.seen
     return not good and repr((code, before, during, after, lines))
+
+
+def check_space_looks_at_once(_):
+    service = Service()
+    terminal = Terminal("--interval", "1h", service.at)
+    terminal.wait(b"BYTES/S*")
+    before = service.looks
+    terminal.press(b" ")
+    until = time.monotonic() + kit.DEADLINE
+    while service.looks == before and time.monotonic() < until:
+        terminal.more()
+    terminal.press(b"q")
+    code, _ = terminal.end()
+    service.close()
+    return (code != 0 or service.looks != before + 1) and repr((code, service.looks))
+
+
+def check_stopped_and_continued(_):
+    """^Z gives the terminal back, and fg takes it again."""
+    service = Service()
+    terminal = Terminal(service.at)
+    before = terminal.modes()
+    at = terminal.wait(b"BYTES/S*")
+    os.kill(terminal.pid, signal.SIGTSTP)
+    at = terminal.wait(LEAVE, at)
+    stopped = os.waitpid(terminal.pid, os.WUNTRACED)[1]
+    given = terminal.modes()
+    os.kill(terminal.pid, signal.SIGCONT)
+    at = terminal.wait(b"\x1b[?1049h", at)
+    terminal.wait(b"BYTES/S*", at)
+    terminal.press(b"q")
+    code, after = terminal.end()
+    service.close()
+    return (code != 0 or not os.WIFSTOPPED(stopped) or given != before or after != before) and \
+        repr((code, stopped, before, given, after))
 
 
 def check_given_back_on_any_end(_):

@@ -67,6 +67,7 @@ START_TEST(urls)
 {
 	struct target target;
 	const char *path;
+	char text[400] = "";
 
 	ck_assert_ptr_null(target_parse_url("http://h:1/a?b", "80", "/d", &target, &path));
 	ck_assert_str_eq(target.host, "h");
@@ -80,6 +81,9 @@ START_TEST(urls)
 	ck_assert_ptr_nonnull(target_parse_url("http://h:1/a b", "80", "/d", &target, &path));
 	ck_assert_ptr_nonnull(target_parse_url("http://h:1/a\r\nX: y", "80", "/d", &target, &path));
 	ck_assert_ptr_nonnull(target_parse_url("http://unix:/x", "80", "/d", &target, &path));
+	memset(text, 'x', sizeof text - 1);
+	memcpy(text, "http://", 7);
+	ck_assert_ptr_nonnull(target_parse_url(text, "80", "/d", &target, &path));
 }
 END_TEST
 
@@ -297,6 +301,7 @@ START_TEST(no_http)
 		"HTTP/1.1 200 OK\r\nContent-Length: 5x\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 999999999999\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", /* more than 64 MiB */
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
 		"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
@@ -370,7 +375,7 @@ status_of(const char *uptime, const char *bytes)
 
 #define ABSURD \
 	"{\"uptime\":5,\"workers\":1e300,\"memory\":{\"messages\":-1e300,\"limit\":1e300}," \
-	"\"listeners\":[{\"connections\":{\"active\":1e300,\"refused\":{\"a\":1.5e308," \
+	"\"connections_left_out\":3,\"listeners\":[{\"connections\":{\"active\":12345,\"refused\":{\"a\":1.5e308," \
 	"\"b\":1.5e308}},\"messages\":{\"received\":-5}},7],\"sinks\":[null]," \
 	"\"connections\":[{\"id\":1e300,\"age\":-1e300,\"bytes\":1e19},{\"age\":1e19}]}"
 
@@ -426,6 +431,8 @@ START_TEST(statuses)
 	top_view_connections(shown, after, STATUS_ID, 0, 10, false);
 	ck_assert_int_eq(fclose(shown), 0);
 	ck_assert_uint_lt(size, 2000);
+	ck_assert_ptr_nonnull(strstr(text, "connections 12k"));
+	ck_assert_ptr_nonnull(strstr(text, "and 3 more connections"));
 	free(text);
 	status_free(before);
 	status_free(after);
