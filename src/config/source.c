@@ -143,7 +143,7 @@ advice(int error)
 		return "; write one (see cistern.conf(5)), or name another one (-c, @include)";
 	case EACCES:
 	case EPERM:
-		return "; the user that starts cisternd must be able to read it";
+		return "; whoever starts cisternd must be able to read it, and for a reload `user`, too";
 	case EISDIR:
 		return "; expected a file";
 	case ENODATA:

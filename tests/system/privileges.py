@@ -108,6 +108,11 @@ def from_root(tap, scratch):
         daemon.signal(10)
         wait_for("the log", lambda: os.path.exists(log) and b"reopened" in open(log, "rb").read())
         tap.result(os.stat(log).st_uid == USER, "the log is opened anew by that user")
+        os.chmod(daemon.config, 0o600)
+        daemon.signal(1)
+        wait_for("a reload", lambda: b"reload-refused" in open(log, "rb").read())
+        tap.result(b"for a reload `user`, too" in open(log, "rb").read(),
+                   "a reload of a file that only root can read is refused, and the log says why")
         pid_file = os.path.join(directory, "pid")
         with open(pid_file, encoding="ascii") as file:
             tap.result(int(file.read()) == daemon.process.pid, "the pid file is there")

@@ -258,6 +258,19 @@ def check_nothing_is_sent_again_unasked(_, directory):
         repr((done, connections))
 
 
+def check_a_receipt_cut_anywhere_is_75(_, directory):
+    del directory
+    receipt = OK % 3
+    for at in range(len(receipt) + 1):
+        server = kit.Server(lambda number, connection, n=at:
+                            (kit.read_all(connection), connection.sendall(receipt[:n])))
+        done = send("-f", "netstring", "-r", server.at, data=b"abc")
+        server.close()
+        if done.code != (0 if at == len(receipt) else 75):
+            return "%d: %r" % (at, done)
+    return None
+
+
 def check_protocol_errors_are_76(_, directory):
     del directory
     for answer in (b"250 OK\n", b"x" * 300, OK % 2, OK % 3 + OK % 3, b"OK 1 3\n", b"RETRY \x1b[2J\n"):
