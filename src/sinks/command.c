@@ -23,6 +23,7 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <sysexits.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -35,6 +36,7 @@
 #define GRACE UINT64_C(5000000)	      /* between TERM and KILL, ... */
 #define LAST_GRACE UINT64_C(1000000)  /* ... and when the daemon stops */
 #define TRY_AFTER UINT64_C(1000000)   /* between two looks at a program in trouble */
+#define POLL_PAUSE 10000000L	      /* nanoseconds */
 #define OUTPUT_LINES 1000	      /* of a sink's programs in ten seconds */
 #define FAILURE_LINES 5
 
@@ -342,32 +344,54 @@ patience(const struct command *c)
 	return first > 3600000 ? 3600000 : (int)first;
 }
 
+/* poll(2) takes no more descriptors at a time than may be open (EINVAL), and somebody may
+ * have lowered that limit below what is: then each by itself, now and again. */
+static int
+poll_each(struct pollfd *fds, unsigned count)
+{
+	const struct timespec pause = {.tv_nsec = POLL_PAUSE};
+	unsigned i;
+
+	nanosleep(&pause, NULL);
+	for (i = 0; i < count; i++)
+		if (poll(&fds[i], 1, 0) == -1)
+			fds[i].revents = 0; /* not even one: until there may be */
+	return 0;
+}
+
 static void
 wait_for_events(struct command *c)
 {
+	struct pollfd *fds = c->fds + 1;
 	uint64_t count;
 	unsigned i;
+	int result;
 
+	/* None for what does not run: that is less than may be open. */
 	for (i = 0; i < c->most; i++) {
-		bool runs = c->processes[i].pid != 0;
-
-		c->fds[2 * i + 1] = (struct pollfd){
-			.fd = runs ? c->processes[i].pidfd : -1, .events = POLLIN};
-		c->fds[2 * i + 2] = (struct pollfd){
-			.fd = runs ? c->processes[i].output.fd : -1, .events = POLLIN};
+		if (c->processes[i].pid == 0)
+			continue;
+		*fds++ = (struct pollfd){.fd = c->processes[i].pidfd, .events = POLLIN};
+		*fds++ = (struct pollfd){.fd = c->processes[i].output.fd, .events = POLLIN};
 	}
-	if (poll(c->fds, 2 * c->most + 1, patience(c)) == -1)
+	result = poll(c->fds, (nfds_t)(fds - c->fds), patience(c));
+	if (result == -1 && errno == EINVAL)
+		result = poll_each(c->fds, (unsigned)(fds - c->fds));
+	if (result == -1)
 		return; /* EINTR, or no memory for now */
 	if (c->fds[0].revents != 0)
 		(void)!read(c->wake, &count, sizeof(count));
 	inbox_hold();
-	for (i = 0; i < c->most; i++) {
+	for (i = 0, fds = c->fds + 1; i < c->most; i++) {
 		struct command_process *process = &c->processes[i];
 
-		if (c->fds[2 * i + 2].revents != 0)
+		if (process->pid == 0)
+			continue;
+		if (fds[1].revents != 0)
 			command_output_read(&process->output, &process->label, c->scratch);
-		if (c->fds[2 * i + 1].revents != 0)
+		if (fds[0].revents != 0)
 			take_end(c, process);
+		fds += 2;
 	}
 	inbox_release();
 }

@@ -415,6 +415,22 @@ def trouble(tap, scratch):
         tap.result(daemon.ask(b"x") == ["OK"] and daemon.stop() == 0, "and then there are")
 
 
+def more_than_descriptors(tap, scratch):
+    """More programs than descriptors, and then less than are open."""
+    setting = "max_processes = 64;"
+    with Command(scratch, ["/bin/sh", "-c", "sleep .2"], setting,
+                 wrapper=("/bin/sh", "-c", 'ulimit -n 100; exec "$@"', "sh")) as daemon:
+        daemon.wrapped = False  # it is exec's
+        tap.result(daemon.ask(b"x") == ["OK"], "a program is waited for")
+        client = connect(daemon.address())
+        client.sendall(frame(*[b"x"] * 8))
+        wait_for("programs", lambda: len(list(daemon.children())) >= 2)
+        before = resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, (4, 100))
+        tap.result(set(daemon.answers(client)) <= {"OK", "RETRY unavailable"}, "as well")
+        resource.prlimit(daemon.process.pid, resource.RLIMIT_NOFILE, before)
+        tap.result(daemon.stop() == 0, "an orderly stop")
+
+
 def configured(tap, scratch):
     """What is wrong with a file is said before anything is served."""
     plain = os.path.join(scratch, "plain")
@@ -469,7 +485,7 @@ def main():
         tap.result(False, "there is a cisternd")
         return tap.end()
     wanted = sys.argv[1:]
-    for test in (statuses, surroundings, hanging, odd, printing, at_once, many, stopping, trouble,
+    for test in (statuses, surroundings, hanging, odd, printing, at_once, many, stopping, trouble, more_than_descriptors,
                  configured):
         if wanted and test.__name__ not in wanted:
             continue
