@@ -78,8 +78,8 @@ static const char *const apart[] = {
 	"address = \"unix:/x\"; port = 11080; status = { };",
 	"status = false; port = 11080;",
 	"log = { target = \"/dev/null\"; }; sinks = { f = { type = \"file\"; path = \"/dev/null\"; }; };",
-	"pid_file = \"/x/f\"; log = { target = \"/x/g\"; }; sinks = { f = { type = \"file\"; "
-	"path = \"/x/h\"; }; };",
+	"pid_file = \"/x/f\"; log = { target = \"/x/g\"; };",
+	"pid_file = \"/x/f\"; sinks = { f = { type = \"file\"; path = \"/x/h\"; }; };",
 };
 
 START_TEST(no_collision)
