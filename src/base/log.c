@@ -339,6 +339,16 @@ open_file(const char *path)
 	return open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0640);
 }
 
+/* Whether half a line that a full disk has left stands before what is written to fd, too. */
+static bool
+stays_broken(int fd)
+{
+	struct stat now, before;
+
+	return state.broken && fd != -1 && fstat(fd, &now) == 0 && fstat(state.fd, &before) == 0 &&
+	       now.st_dev == before.st_dev && now.st_ino == before.st_ino;
+}
+
 static bool
 has_room(void)
 {
@@ -465,6 +475,7 @@ log_open(enum log_target target, const char *path, enum log_level level, bool js
 	int error = errno;
 	int fd = -1;
 	char *copy = NULL;
+	bool broken;
 
 	if (target == LOG_TARGET_FILE) {
 		copy = strdup(path);
@@ -477,6 +488,7 @@ log_open(enum log_target target, const char *path, enum log_level level, bool js
 		}
 	}
 	pthread_mutex_lock(&state.lock);
+	broken = stays_broken(fd);
 	leave_target();
 	free(state.path);
 	state.path = copy;
@@ -484,6 +496,7 @@ log_open(enum log_target target, const char *path, enum log_level level, bool js
 	state.level = (int)level;
 	set_threshold();
 	enter_target(target, fd);
+	state.broken = broken;
 	pthread_mutex_unlock(&state.lock);
 	errno = error;
 	return 0;
@@ -495,6 +508,7 @@ log_reopen(void)
 	int error = errno;
 	int result = 0;
 	int fd = -1;
+	bool broken;
 
 	pthread_mutex_lock(&state.lock);
 	if (state.target == LOG_TARGET_FILE) {
@@ -505,8 +519,10 @@ log_reopen(void)
 		}
 	}
 	if (result == 0) {
+		broken = stays_broken(fd);
 		leave_target();
 		enter_target(state.target, fd);
+		state.broken = broken;
 	}
 	pthread_mutex_unlock(&state.lock);
 	errno = error;

@@ -3,9 +3,11 @@
  */
 #include <errno.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -68,6 +70,45 @@ START_TEST(a_directory_is_gone_for_a_while)
 }
 END_TEST
 
+/* Half a line that a full disk has left gets its newline, though the file was opened anew
+ * meanwhile; another file does not. */
+START_TEST(half_a_line_ends_before_the_next)
+{
+	char path[PATH_MAX], *line;
+	struct rlimit limit, old;
+	size_t len;
+	int way;
+
+	snprintf(path, sizeof path, "%s", batches_path("log"));
+	signal(SIGXFSZ, SIG_IGN);
+	ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &old), 0);
+	for (way = 0; way < 3; way++) {
+		ck_assert_int_eq(log_open(LOG_TARGET_FILE, path, LOG_LEVEL_INFO, false), 0);
+		limit = old;
+		limit.rlim_cur = 60;
+		ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
+		log_event(LOG_LEVEL_INFO, "x", "this one is much too long for what is left of the disk");
+		ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
+		if (way == 2)
+			ck_assert_int_eq(unlink(path), 0);
+		if (way == 1)
+			ck_assert_int_eq(log_open(LOG_TARGET_FILE, path, LOG_LEVEL_INFO, false), 0);
+		else
+			ck_assert_int_eq(log_reopen(), 0);
+		log_event(LOG_LEVEL_INFO, "x", "room again");
+		line = batches_read(path, &len);
+		if (way == 2)
+			ck_assert_int_ne(line[0], '\n');
+		else
+			ck_assert_int_eq(line[60], '\n');
+		free(line);
+		ck_assert_int_eq(unlink(path), 0);
+		ck_assert_int_eq(log_reopen(), 0);
+		ck_assert_int_eq(unlink(path), 0);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -77,6 +118,7 @@ main(void)
 	tcase_add_checked_fixture(tcase, NULL, teardown);
 	tcase_add_test(tcase, fields_have_room_or_are_left_out);
 	tcase_add_test(tcase, a_directory_is_gone_for_a_while);
+	tcase_add_test(tcase, half_a_line_ends_before_the_next);
 	suite_add_tcase(suite, tcase);
 	return unit_run(suite);
 }
