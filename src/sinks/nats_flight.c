@@ -119,6 +119,7 @@ nats_flight_answered(struct sink *sink, uint64_t token, const struct nats_answer
 	bool stored = false;
 
 	pthread_mutex_lock(&n->link->lock);
+	nats_link_heard(n->link);
 	if (flight->work == NULL || flight->token != token) {
 		pthread_mutex_unlock(&n->link->lock);
 		return;

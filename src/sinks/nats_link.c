@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/memory.h"
+#include "sinks/nats_inbox.h"
 #include "sinks/nats_options.h"
 #include "sinks/nats_stream.h"
 #include "sinks/sink.h"
@@ -31,8 +32,8 @@
 
 /* --------------------------------------------------------------- reference */
 
-static void
-unref(struct nats_link *link)
+void
+nats_link_unref(struct nats_link *link)
 {
 	bool last;
 
@@ -52,17 +53,16 @@ unref(struct nats_link *link)
 	free(link);
 }
 
-static void
-ref(struct nats_link *link)
+void
+nats_link_ref(struct nats_link *link)
 {
 	pthread_mutex_lock(&link->lock);
 	link->references++;
 	pthread_mutex_unlock(&link->lock);
 }
 
-/* The sink, which stays until it is given back; NULL: it is closed.  Without the lock. */
-static struct sink *
-borrow_sink(struct nats_link *link)
+struct sink *
+nats_link_borrow_sink(struct nats_link *link)
 {
 	struct sink *sink;
 
@@ -73,8 +73,8 @@ borrow_sink(struct nats_link *link)
 	return sink;
 }
 
-static void
-give_back_sink(struct nats_link *link, const struct sink *sink)
+void
+nats_link_give_back_sink(struct nats_link *link, const struct sink *sink)
 {
 	if (sink == NULL)
 		return;
@@ -93,6 +93,7 @@ set_state(struct nats_link *link, enum nats_link_state state)
 		link->state = state;
 		link->since = clock_now();
 		link->said = false;
+		link->unheard = 0; /* all is sent again */
 	}
 	pthread_cond_signal(&link->wake);
 	pthread_cond_signal(&link->tend);
@@ -128,7 +129,7 @@ static void
 on_closed(natsConnection *connection, void *closure)
 {
 	on_disconnected(connection, closure);
-	unref(closure);
+	nats_link_unref(closure);
 }
 
 static void
@@ -144,34 +145,6 @@ on_error(natsConnection *connection, natsSubscription *subscription, natsStatus 
 		link->forbidden = true;
 	pthread_mutex_unlock(&link->lock);
 	log_event(LOG_LEVEL_DEBUG, "nats-error", "%s", natsStatus_GetText(error));
-}
-
-static void
-on_answer(natsConnection *connection, natsSubscription *subscription, natsMsg *reply, void *closure)
-{
-	struct nats_link *link = closure;
-	const char *token = strrchr(natsMsg_GetSubject(reply), '.');
-	struct nats_answer answer;
-	struct sink *sink;
-
-	(void)connection;
-	(void)subscription;
-	if (natsMsg_IsNoResponders(reply))
-		nats_answer_nobody(&answer);
-	else
-		nats_answer_read(&answer, natsMsg_GetData(reply),
-				 (size_t)natsMsg_GetDataLength(reply), link->stream);
-	sink = borrow_sink(link);
-	if (sink != NULL)
-		link->answered(sink, strtoull(token != NULL ? token + 1 : "", NULL, 16), &answer);
-	give_back_sink(link, sink);
-	natsMsg_Destroy(reply);
-}
-
-static void
-on_answers_ended(void *closure)
-{
-	unref(closure);
 }
 
 /* -------------------------------------------------------------- connection */
@@ -210,59 +183,32 @@ set_last_error(struct nats_link *link, natsConnection *connection, const char *k
 	set_why(link, known);
 }
 
-static natsStatus
-subscribe(struct nats_link *link, natsConnection *connection, natsSubscription **answers)
-{
-	natsInbox *inbox = NULL;
-	char subject[NATS_LINK_REPLY];
-	natsStatus status = natsInbox_Create(&inbox);
-
-	if (status != NATS_OK)
-		return status;
-	snprintf(link->inbox, sizeof(link->inbox), "%s", inbox);
-	snprintf(subject, sizeof(subject), "%s.*", inbox);
-	natsInbox_Destroy(inbox);
-	status = natsConnection_Subscribe(answers, connection, subject, on_answer, link);
-	if (status != NATS_OK)
-		return status;
-	ref(link);
-	status = natsSubscription_SetOnCompleteCB(*answers, on_answers_ended, link);
-	if (status != NATS_OK)
-		unref(link);
-	else
-		status = natsSubscription_SetPendingLimits(*answers, -1, -1); /* we send no more than we hold */
-	return status;
-}
-
 static void
 connect_now(struct nats_link *link)
 {
 	natsConnection *connection = NULL;
-	natsSubscription *answers = NULL;
 	natsStatus status;
 
 	if (!memory_is_there(ENOUGH)) {
 		set_why(link, "out of memory");
 		return;
 	}
-	ref(link); /* of on_closed */
+	nats_link_ref(link); /* of on_closed */
 	status = natsConnection_Connect(&connection, link->options);
 	if (status != NATS_OK) {
-		unref(link);
+		nats_link_unref(link);
 		set_why(link, status == NATS_NO_SERVER ? "no server can be reached"
 						       : nats_last_words(status));
 		return;
 	}
-	status = subscribe(link, connection, &answers);
+	status = nats_inbox_open(link, connection);
 	if (status != NATS_OK) {
 		set_last_error(link, connection, natsStatus_GetText(status));
-		natsSubscription_Destroy(answers);
 		natsConnection_Destroy(connection);
 		return;
 	}
 	pthread_mutex_lock(&link->lock);
 	link->connection = connection;
-	link->answers = answers;
 	link->next = 0; /* ask at once */
 	pthread_mutex_unlock(&link->lock);
 }
@@ -305,12 +251,12 @@ say_connected(const struct nats_link *link)
 static bool
 is_well(struct nats_link *link, bool by_now)
 {
-	struct sink *sink = borrow_sink(link);
+	struct sink *sink = nats_link_borrow_sink(link);
 	bool well = sink == NULL || sink_is_ready(sink);
 
 	if (sink != NULL && by_now)
 		sink_well(sink);
-	give_back_sink(link, sink);
+	nats_link_give_back_sink(link, sink);
 	return well;
 }
 
@@ -395,10 +341,10 @@ say_late(struct nats_link *link, uint64_t now)
 	link->said = true;
 	memcpy(why, link->why, sizeof(why));
 	pthread_mutex_unlock(&link->lock);
-	sink = borrow_sink(link);
+	sink = nats_link_borrow_sink(link);
 	if (sink != NULL)
 		sink_failing_as(sink, link->stream, why);
-	give_back_sink(link, sink);
+	nats_link_give_back_sink(link, sink);
 	pthread_mutex_lock(&link->lock);
 }
 
@@ -426,6 +372,12 @@ tend(struct nats_link *link)
 		disconnect(link);
 	}
 	pthread_mutex_lock(&link->lock);
+	if (status == NATS_CONN_STATUS_CONNECTED && nats_inbox_is_silent(link, clock_now()) &&
+	    memory_is_there(ENOUGH)) {
+		pthread_mutex_unlock(&link->lock);
+		nats_inbox_renew(link);
+		pthread_mutex_lock(&link->lock);
+	}
 	doubted = lasts || link->suspect || link->state != NATS_LINK_OPEN;
 	if (status == NATS_CONN_STATUS_CONNECTED && now >= link->next && doubted) {
 		pthread_mutex_unlock(&link->lock);
@@ -457,7 +409,7 @@ keeper_run(void *arg)
 	link->ended = true;
 	pthread_cond_signal(&link->gone);
 	pthread_mutex_unlock(&link->lock);
-	unref(link);
+	nats_link_unref(link);
 	return NULL;
 }
 
@@ -511,7 +463,7 @@ nats_link_open(struct nats_link **opened, struct sink *sink,
 	if (code != 0) {
 		log_event(LOG_LEVEL_ERROR, "sink-open", "sink %s: %s:%d: %s", config->name,
 			  config->place.file, config->place.line, why);
-		unref(link);
+		nats_link_unref(link);
 		return code;
 	}
 	*opened = link;
@@ -524,11 +476,11 @@ nats_link_start(struct nats_link *link)
 	int code;
 
 	sink_starting(link->sink, "not connected yet");
-	ref(link);
+	nats_link_ref(link);
 	code = sink_start_thread(link->sink, &link->keeper, "keep", keeper_run, link);
 	link->started = code == 0;
 	if (code != 0)
-		unref(link);
+		nats_link_unref(link);
 	return code;
 }
 
@@ -553,7 +505,7 @@ nats_link_close(struct nats_link *link)
 		pthread_join(link->keeper, NULL);
 	else if (link->started)
 		pthread_detach(link->keeper);
-	unref(link);
+	nats_link_unref(link);
 }
 
 /* ------------------------------------------------------------------- usage */
@@ -584,6 +536,8 @@ nats_link_publish(struct nats_link *link, natsMsg *message)
 	pthread_mutex_lock(&link->lock);
 	connection = link->connection;
 	link->users++;
+	if (link->unheard == 0) /* before it can be answered */
+		link->unheard = clock_now();
 	pthread_mutex_unlock(&link->lock);
 	status = connection == NULL ? NATS_CONNECTION_CLOSED
 				    : natsConnection_PublishMsg(connection, message);

@@ -29,6 +29,7 @@ enum nats_link_state {
 	NATS_LINK_OPEN,
 };
 
+#define NATS_LINK_INBOX 64 /* where answers go */
 #define NATS_LINK_REPLY 96 /* room for where an answer goes, and a NUL */
 
 struct nats_link {
@@ -42,6 +43,8 @@ struct nats_link {
 	unsigned epoch; /* a connection lost adds one: what was sent in an earlier one may be, too */
 	uint64_t limit; /* of a message with its headers, in bytes */
 	bool hurried;	/* the sink's time is over */
+	uint64_t unheard; /* when a message was published of which, as of all later ones, nothing
+			   * was heard; 0: there is none such */
 
 	/* The link's own. */
 	struct sink *sink; /* NULL: closed */
@@ -55,7 +58,7 @@ struct nats_link {
 	natsOptions *options;
 	natsConnection *connection;
 	natsSubscription *answers;
-	char inbox[64];
+	char inbox[NATS_LINK_INBOX];
 	pthread_t keeper;
 	bool started;
 	bool stop;
@@ -64,6 +67,7 @@ struct nats_link {
 	bool forbidden; /* we may not ask */
 	bool full;	/* as of the last question */
 	bool said;	/* that it is not open */
+	bool renewed;	/* the subscription was, and nothing was heard since */
 	uint64_t asked; /* when the last question was put */
 	uint64_t next;	/* not before then: a question, or a try to connect */
 	char misfit[SUBJECT_SIZE]; /* a subject that the stream did not take; "": none */
@@ -82,7 +86,24 @@ int nats_link_start(struct nats_link *link);
 /* No answer comes any more.  Waits for the connection's end, but not for long. */
 void nats_link_close(struct nats_link *link);
 
+/* For its parts; without the lock. */
+
+void nats_link_ref(struct nats_link *link);
+void nats_link_unref(struct nats_link *link);
+
+/* The sink, which stays until it is given back; NULL: it is closed. */
+struct sink *nats_link_borrow_sink(struct nats_link *link);
+void nats_link_give_back_sink(struct nats_link *link, const struct sink *sink);
+
 /* Whoever calls the following holds the lock. */
+
+/* A message was answered, whatever the answer is. */
+static inline void
+nats_link_heard(struct nats_link *link)
+{
+	link->unheard = 0;
+	link->renewed = false;
+}
 
 /* Something is wrong: ask about the stream soon. */
 void nats_link_suspect(struct nats_link *link);

@@ -125,6 +125,8 @@ set_all(natsOptions *o, const struct config_sink *config, const char **what)
 	    (status = natsOptions_SetWriteDeadline(o, WRITE_WAIT)) != NATS_OK ||
 	    (status = natsOptions_SetPingInterval(o, PING_INTERVAL)) != NATS_OK ||
 	    (status = natsOptions_SetMaxPingsOut(o, PINGS_OUT)) != NATS_OK ||
+	    /* A subscription for each question: one for all might be lost, and no question be answered. */
+	    (status = natsOptions_UseOldRequestStyle(o, true)) != NATS_OK ||
 	    (status = natsOptions_SetAllowReconnect(o, true)) != NATS_OK ||
 	    (status = natsOptions_SetMaxReconnect(o, INT32_MAX)) != NATS_OK)
 		return status;

@@ -1,90 +1,38 @@
 #!/usr/bin/env python3
 """claim: a message that is too large lies in a spool, and a reference to it is published: what
-becomes of its file when a reference may be in the stream, and when none is.  Against a server
-of our own, which answers as it is told.
+becomes of its file when a reference may be in the stream, and when none is.  Against a stand-in
+for a server, which answers as it is told.
 """
 
 import json
 import os
-import re
-import socket
 import sys
-import threading
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from cluster import Daemon, storage, wait_for  # noqa: E402
+from stand_in import HangUp, StandIn, header  # noqa: E402
 
-INFO = {"server_id": "T", "server_name": "t", "version": "2.9.10", "proto": 1, "headers": True,
-        "max_payload": 4096, "jetstream": True}
-STREAM = {"type": "io.nats.jetstream.api.v1.stream_info_response", "created": "2026-01-01T00:00:00Z",
-          "config": {"name": "S", "subjects": ["intake.>"], "retention": "limits", "storage": "file",
-                     "discard": "new", "num_replicas": 1, "max_consumers": -1, "max_msgs": -1,
-                     "max_bytes": -1},
-          "state": {"messages": 0, "bytes": 0, "first_seq": 0, "last_seq": 0, "consumer_count": 0}}
 FULL = {"error": {"code": 503, "err_code": 10077, "description": "maximum bytes exceeded"}}
 STORED = {"stream": "S", "seq": 7}
 LARGE = b"x" * 5000
 
 
-class Server:
-    """A nats-server with one stream.  `plan`: what it does with each message, in turn: an
-    answer, None for none, or "leave": it ends the connection."""
+class Server(StandIn):
+    """`plan`: what it does with each message, in turn: an answer, None for none, or "leave": it
+    ends the connection."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.url = "nats://127.0.0.1:%d" % self.listener.getsockname()[1]
         self.plan = []
         self.claims = []  # their paths, in the order in which they came
-        threading.Thread(target=self.run, daemon=True).start()
+        super().__init__("S", "intake.>", self.follow)
 
-    def run(self):
-        while True:
-            try:
-                connection, _ = self.listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=self.serve, args=(connection,), daemon=True).start()
-
-    def serve(self, connection):
-        with connection, connection.makefile("rb") as lines:
-            subscriptions = {}
-            try:
-                connection.sendall(b"INFO %s\r\n" % json.dumps(INFO).encode())
-                while line := lines.readline().split():
-                    if not self.take(connection, lines, line, subscriptions):
-                        return
-            except OSError:
-                return
-
-    def take(self, connection, lines, line, subscriptions):
-        if line[0] == b"PING":
-            connection.sendall(b"PONG\r\n")
-        elif line[0] == b"SUB":
-            subscriptions[line[1]] = line[-1]
-        elif line[0] in (b"PUB", b"HPUB"):
-            text = lines.read(int(line[-1]) + 2)
-            if line[1].startswith(b"$JS.API"):
-                self.answer(connection, subscriptions, line[2], STREAM)
-            else:
-                found = re.search(rb"Cistern-Claim: *(.*?)\r\n", text)
-                self.claims.append(found.group(1).decode() if found else None)
-                planned = self.plan.pop(0) if self.plan else STORED
-                if planned == "leave":
-                    return False
-                if planned is not None:
-                    self.answer(connection, subscriptions, line[2], planned)
-        return True
-
-    @staticmethod
-    def answer(connection, subscriptions, reply, what):
-        text = json.dumps(what).encode()
-        for subject, number in subscriptions.items():
-            if subject == reply or subject == reply.rpartition(b".")[0] + b".*":
-                connection.sendall(b"MSG %s %s %d\r\n%s\r\n" % (reply, number, len(text), text))
-
-    def close(self):
-        self.listener.close()
+    def follow(self, headers, _):
+        self.claims.append(header(headers, "Cistern-Claim"))
+        planned = self.plan.pop(0) if self.plan else STORED
+        if planned == "leave":
+            raise HangUp
+        return planned
 
 
 class Setup:
