@@ -131,26 +131,44 @@ file_mend(struct file *file)
 	return 0;
 }
 
+/* Whether nobody will find what is written to it.  (What has no name may be open under
+ * one all the same, as /dev/stdout.) */
+static bool
+is_removed(const struct config_sink *config, const struct stat *st)
+{
+	struct stat there;
+
+	return st->st_nlink == 0 && (stat(config->path, &there) == -1 ||
+				     there.st_ino != st->st_ino || there.st_dev != st->st_dev);
+}
+
 /* Something to write to, at a whole record's end. */
 static int
 file_ready(const struct config_sink *config, struct file *file)
 {
 	struct stat st;
 
-	if (file->target.fd == -1) {
-		if (file_target_open(config, &file->target, NULL) == -1)
+	for (;;) {
+		if (file->target.fd == -1) {
+			if (file_target_open(config, &file->target, NULL) == -1)
+				return -1;
+			file_identify(file);
+		}
+		if (!file->target.regular)
+			return 0;
+		if (fault_fstat(file->target.fd, &st) == -1)
 			return -1;
-		file_identify(file);
+		if (!is_removed(config, &st))
+			break;
+		log_event(LOG_LEVEL_WARNING, "sink-reopen", "sink %s: %s was removed; it is made anew",
+			  config->name, config->path);
+		file_target_close(config, &file->target);
+		file->torn = false;
 	}
-	if (!file->target.regular)
-		return 0;
-	if (file_mend(file) == -1)
-		return -1;
 	/* Asked each time: others may truncate it (logrotate's copytruncate). */
-	if (fault_fstat(file->target.fd, &st) == -1)
-		return -1;
-	file->good = st.st_size;
-	return 0;
+	if (!file->torn)
+		file->good = st.st_size;
+	return file_mend(file);
 }
 
 static void
@@ -224,7 +242,8 @@ file_commit(const struct config_sink *config, struct file *file, struct delivery
 		error = errno;
 	}
 	if (what == NULL && file->target.regular && sync &&
-	    fault_fdatasync(file->target.fd) == -1) {
+	    (fault_fdatasync(file->target.fd) == -1 ||
+	     file_target_name(config, &file->target) == -1)) {
 		what = "syncing";
 		error = errno;
 	}

@@ -17,12 +17,15 @@ struct file_target {
 	bool regular;
 	dev_t device;
 	ino_t inode;
+	bool named; /* its name is durable */
 };
 
 /* Opens the target; one that is open already (old, same file) is not looked at again.
  * -1: errno; nothing is left open. */
 int file_target_open(const struct config_sink *config, struct file_target *target,
 		     const struct file_target *old);
+/* Makes its name durable, whoever made it.  -1: errno. */
+int file_target_name(const struct config_sink *config, struct file_target *target);
 void file_target_close(const struct config_sink *config, struct file_target *target);
 
 /* Where the last whole record of a file of len bytes ends: len, unless a crash tore

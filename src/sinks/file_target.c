@@ -17,24 +17,30 @@
 
 #define CLOSED_MARK "user.cistern.closed"
 
-static int
-sync_parent(const char *path)
+int
+file_target_name(const struct config_sink *config, struct file_target *target)
 {
 	char copy[PATH_MAX];
 	int fd, result, error;
 
-	if (strlen(path) >= sizeof(copy)) {
+	if (!target->regular || target->named)
+		return 0;
+	if (strlen(config->path) >= sizeof(copy)) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	strcpy(copy, path);
+	strcpy(copy, config->path);
 	fd = fault_open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	if (fd == -1)
-		return -1;
-	result = fault_fsync(fd);
+	result = fd != -1 ? fault_fsync(fd) : -1;
 	error = errno;
-	fault_close(fd); /* a directory has nothing to lose */
-	errno = error;
+	if (fd != -1)
+		fault_close(fd); /* a directory has nothing to lose */
+	/* One that we may write to and not read; or that is none, as /dev/fd. */
+	if (result == -1 && (error == EACCES || error == EINVAL))
+		result = fault_syncfs(target->fd);
+	else
+		errno = error;
+	target->named = result == 0;
 	return result;
 }
 
@@ -127,7 +133,9 @@ file_target_open(const struct config_sink *config, struct file_target *target,
 	target->regular = S_ISREG(st.st_mode);
 	target->device = st.st_dev;
 	target->inode = st.st_ino;
-	if (created && config->sync && sync_parent(config->path) == -1)
+	target->named = false;
+	/* Also of a file that is there: the last try to open it may have come no further. */
+	if (config->sync && file_target_name(config, target) == -1)
 		goto fail;
 	if (old != NULL && old->fd != -1 && old->device == st.st_dev && old->inode == st.st_ino)
 		return 0;

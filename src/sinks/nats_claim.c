@@ -65,6 +65,31 @@ check_space(const struct nats_claim *claim, uint64_t size)
 	return -1;
 }
 
+/* 0, or the errno of what failed. */
+static int
+store(struct spool_group *group, const struct batch *batch, struct message *message)
+{
+	int error;
+
+	spool_group_add(group, batch, message, 0); /* the group was empty */
+	spool_group_commit(group);
+	error = group->files[0].error;
+	spool_group_clear(group);
+	return error;
+}
+
+/* Whether what has its name is the message, as far as can be seen. */
+static bool
+is_whole(const struct nats_claim *claim, const struct batch *batch, const struct message *message)
+{
+	char name[SPOOL_NAME_LEN + 1];
+	struct stat st;
+
+	spool_name(batch, message, name);
+	return fstatat(claim->group.new, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
+	       (uint64_t)st.st_size == message->size;
+}
+
 int
 nats_claim_store(struct nats_claim *claim, const struct batch *batch, struct message *message)
 {
@@ -73,18 +98,21 @@ nats_claim_store(struct nats_claim *claim, const struct batch *batch, struct mes
 
 	if (check_space(claim, message->size) == -1)
 		return -1;
-	spool_group_add(group, batch, message, 0); /* the group was empty */
-	spool_group_commit(group);
-	error = group->files[0].error;
-	spool_group_clear(group);
-	if (error == 0)
-		return 0;
-	/* An earlier try has stored it, and the end of that may have come before its sync. */
-	if (error == EEXIST && (!claim->spool->sync || fault_fsync(group->new) == 0))
-		return 1;
-	if (error != EEXIST)
+	error = store(group, batch, message);
+	if (error != EEXIST) {
 		errno = error;
-	return -1;
+		return error == 0 ? 0 : -1;
+	}
+	/* An earlier try has stored it, and the end of that may have come before its sync. */
+	if (is_whole(claim, batch, message))
+		return claim->spool->sync && fault_fsync(group->new) == -1 ? -1 : 1;
+	/* Or it has left the name without the bytes (a loss of power, without sync), or a
+	 * consumer has taken the file just now: a reference may be in the stream, that is. */
+	if (nats_claim_withdraw(claim, batch, message) == -1)
+		return -1;
+	error = store(group, batch, message);
+	errno = error;
+	return error == 0 ? 1 : -1;
 }
 
 int

@@ -398,6 +398,8 @@ spool_open(struct sink *sink)
 		sink_failing(sink, config->directory, errno);
 		queue_patience(&spool->queue, TRY_AFTER);
 	}
+	for (i = 1; i < WRITERS; i++)
+		spool->writers[i].group.rooted = spool->writers[0].group.rooted;
 	return 0;
 }
 

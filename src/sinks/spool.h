@@ -41,6 +41,7 @@ struct spool_group {
 	bool facts_said;
 	dev_t device;    /* the spool's */
 	ino_t inode;     /* of new/ */
+	bool rooted;     /* its own name, and those above it, are durable */
 	int new;
 	int tmp;
 	unsigned count;

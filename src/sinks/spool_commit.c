@@ -146,6 +146,7 @@ refresh(struct spool_group *group)
 	if (new != -1 && tmp != -1 && fault_fstat(new, &st) == 0) {
 		int swap = group->new;
 
+		group->rooted &= st.st_dev == group->device && st.st_ino == group->inode;
 		group->device = st.st_dev;
 		group->inode = st.st_ino;
 		group->new = new;
@@ -334,6 +335,16 @@ withdraw(struct spool_group *group, struct spool_file *file)
 			  group->config->directory, file->name, strerror(errno));
 }
 
+/* Makes the names of new/ durable, and its own, which somebody else may have made. */
+static int
+sync_names(struct spool_group *group)
+{
+	if (!group->rooted && fault_syncfs(group->new) == -1)
+		return -1;
+	group->rooted = true;
+	return fault_fsync(group->new);
+}
+
 void
 spool_group_commit(struct spool_group *group)
 {
@@ -353,7 +364,7 @@ spool_group_commit(struct spool_group *group)
 			file_discard(group, file);
 		}
 	}
-	if (linked > 0 && group->config->sync && fault_fsync(group->new) == -1) {
+	if (linked > 0 && group->config->sync && sync_names(group) == -1) {
 		int error = errno;
 
 		for (file = group->files; file < end; file++) {
@@ -425,6 +436,7 @@ spool_group_try(struct spool_group *group)
 			result = fault_syncfs(group->new);
 		if (result == 0)
 			result = fault_fsync(group->new);
+		group->rooted |= result == 0;
 	}
 	error = errno;
 	file_discard(group, file);

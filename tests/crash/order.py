@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """order: what strace(1) sees of a lone message: its bytes synced, then its name, then
-its directory synced, then its receipt; and for a file: written, synced, receipt.
+its directory synced (and, when somebody has just made that, its own name before), then its
+receipt; and for a file: written, synced, receipt.
 """
 
 import os
@@ -42,14 +43,18 @@ def steps(lines):
     return order
 
 
-def watch(tap, scratch, sink, expected):
-    directory = os.path.join(scratch, sink)
+def watch(tap, scratch, sink, expected, anew=False):
+    """anew: with new/ moved away and made again, meanwhile."""
+    directory = os.path.join(scratch, sink + ".anew" * anew)
     os.mkdir(directory)
     output = os.path.join(directory, "strace")
     daemon = storage.Daemon(directory, (sink,), wrapper=(
         "strace", "-f", "-y", "-s", "200", "-e", "trace=" + CALLS, "-o", output))
     if not daemon.wait_ready():
         raise RuntimeError(daemon.text())
+    if anew:
+        os.rename(directory + "/spool/new", directory + "/spool/before")
+        os.mkdir(directory + "/spool/new")
     with open(output, "rb") as file:
         before = len(file.read())
     client = subprocess.run(
@@ -65,8 +70,9 @@ def watch(tap, scratch, sink, expected):
         file.seek(before)
         order = steps(file.read().decode(errors="replace").splitlines(True))
     order = order[:order.index("receipt") + 1] if "receipt" in order else order
-    tap.result(client.returncode == 0 and code == 0, "%s: one message" % sink)
-    tap.result(order == expected, "%s: %s" % (sink, ", ".join(order)))
+    what = sink + ", in another new/" * anew
+    tap.result(client.returncode == 0 and code == 0, "%s: one message" % what)
+    tap.result(order == expected, "%s: %s" % (what, ", ".join(order)))
 
 
 def main():
@@ -83,6 +89,8 @@ def main():
     tap = storage.Tap()
     with storage.Scratch() as scratch:
         watch(tap, scratch, "s", ["file", "bytes", "sync", "name", "directory", "receipt"])
+        watch(tap, scratch, "s", ["file", "bytes", "sync", "name", "sync", "directory", "receipt"],
+              True)
         watch(tap, scratch, "f", ["bytes", "sync", "receipt"])
         if tap.failed:
             raise SystemExit(tap.end())

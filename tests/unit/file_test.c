@@ -155,6 +155,38 @@ START_TEST(cuts_back_what_did_not_fit)
 END_TEST
 
 /* logrotate's copytruncate. */
+/* What has no name is nobody's: receipts for it would be false. */
+START_TEST(follows_a_removal)
+{
+	open_file(FORMAT_LINE);
+	ck_assert_int_eq(batches_send(&b, batches_make(&b, 1, "first")), OUTCOME_ACCEPTED);
+	ck_assert_int_eq(unlink(batches_path("log")), 0);
+	ck_assert_int_eq(batches_send(&b, batches_make(&b, 1, "second")), OUTCOME_ACCEPTED);
+	expect("log", "second\n");
+	batches_close(&b);
+}
+END_TEST
+
+/* As a daemon's standard output may be. */
+START_TEST(keeps_what_never_had_a_name)
+{
+	struct config_sink config = settings(FORMAT_LINE);
+	char path[32], found[16] = "";
+	int fd = open(batches_path("."), O_TMPFILE | O_RDWR, 0600);
+
+	ck_assert_int_ne(fd, -1);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	config.path = path;
+	batches_open(&b, &config);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(batches_send(&b, batches_make(&b, 1, "here")), OUTCOME_ACCEPTED);
+	batches_close(&b);
+	ck_assert_int_eq(pread(fd, found, sizeof(found), 0), 10);
+	ck_assert_str_eq(found, "here\nhere\n");
+	close(fd);
+}
+END_TEST
+
 START_TEST(follows_a_truncation)
 {
 	open_file(FORMAT_LINE);
@@ -418,6 +450,8 @@ file_suite(void)
 	tcase_add_test(tcase, reopens);
 	tcase_add_test(tcase, keeps_the_old_file_when_reopening_fails);
 	tcase_add_test(tcase, cuts_back_what_did_not_fit);
+	tcase_add_test(tcase, follows_a_removal);
+	tcase_add_test(tcase, keeps_what_never_had_a_name);
 	tcase_add_test(tcase, follows_a_truncation);
 	tcase_add_test(tcase, cuts_torn_tails);
 	tcase_add_test(tcase, keeps_foreign_tails);

@@ -205,6 +205,33 @@ START_TEST(claims_are_files)
 }
 END_TEST
 
+/* What has a claim's name and not its bytes, as a loss of power may leave it, is no claim. */
+START_TEST(claims_are_whole)
+{
+	char path[NATS_CLAIM_PATH], *found;
+	struct nats_claim claim;
+	struct batch *batch;
+	size_t len;
+	FILE *half;
+
+	begin();
+	ck_assert_int_eq(nats_claim_open(&claim, &spool), 0);
+	batch = batches_make(&b, 1, "too large a message");
+	nats_claim_path(&claim, batch, &batch->messages[0], path);
+	half = fopen(path, "w");
+	ck_assert_ptr_nonnull(half);
+	fputs("too lar", half);
+	fclose(half);
+	ck_assert_int_eq(nats_claim_store(&claim, batch, &batch->messages[0]), 1);
+	found = batches_read(path, &len);
+	ck_assert_str_eq(found, "too large a message");
+	free(found);
+	batch_free(batch);
+	nats_claim_close(&claim);
+	end();
+}
+END_TEST
+
 START_TEST(claims_keep_min_free)
 {
 	struct nats_claim claim;
@@ -290,6 +317,7 @@ main(void)
 	tcase_add_test(tcase, copies_the_bytes);
 	tcase_add_test(tcase, does_not_publish_half);
 	tcase_add_test(tcase, claims_are_files);
+	tcase_add_test(tcase, claims_are_whole);
 	tcase_add_test(tcase, claims_keep_min_free);
 	tcase_add_test(tcase, claims_need_their_directories);
 	tcase_add_test(tcase, claims_are_said_in_json);
