@@ -41,15 +41,17 @@ free_number(const struct reign *reign)
 	return number;
 }
 
-static struct sink *
-find_sink(const struct reign *reign, const struct config_sink *settings)
+/* The sink with these settings, or NULL.  -1: no memory to know that. */
+static int
+find_sink(const struct reign *reign, const struct config_sink *settings, struct sink **found)
 {
-	struct sink *sink;
+	enum comparison same = COMPARE_DIFFERENT;
 
-	for (sink = reign->sinks; sink != NULL; sink = sink->next)
-		if (!sink->leaving && compare_sinks(sink->config, settings))
-			return sink;
-	return NULL;
+	for (*found = reign->sinks; *found != NULL; *found = (*found)->next)
+		if (!(*found)->leaving &&
+		    (same = compare_sinks((*found)->config, settings)) != COMPARE_DIFFERENT)
+			break;
+	return same == COMPARE_NO_MEMORY ? -1 : 0;
 }
 
 static struct account *
@@ -72,12 +74,12 @@ static int
 open_sink(struct generation *g, size_t i)
 {
 	struct reign *reign = g->reign;
-	struct sink *sink = find_sink(reign, &g->config->sinks[i]);
+	struct sink *sink;
 	struct account *account = find_account(reign, g->config->sinks[i].name);
 	unsigned number = free_number(reign);
 	int code;
 
-	if (account == NULL)
+	if (account == NULL || find_sink(reign, &g->config->sinks[i], &sink) == -1)
 		return no_memory();
 	if (sink == NULL) {
 		code = sink_open(&sink, g->config, &g->config->sinks[i]);

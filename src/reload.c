@@ -102,7 +102,7 @@ sum_up(struct reload *reload, const struct generation *old, const struct generat
 			add_name(reload, &added, "listeners added", new->groups[i].config->name);
 	for (i = 0; i < new->n_groups; i++) {
 		before = find_listener(old->config, new->groups[i].config->name);
-		if (before != NULL && !compare_listeners(before, new->groups[i].config))
+		if (before != NULL && compare_listeners(before, new->groups[i].config) != COMPARE_SAME)
 			add_name(reload, &changed, "listeners changed", before->name);
 	}
 	for (i = 0; i < old->n_groups; i++)

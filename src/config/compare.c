@@ -34,55 +34,61 @@ text_close(struct text *text)
 	return !failed && text->bytes != NULL; /* glibc's fclose does not say it */
 }
 
-static bool
-same_text(struct text *one, struct text *other)
+static enum comparison
+compare_texts(struct text *one, struct text *other)
 {
 	bool whole = text_close(one);
-	bool same = text_close(other) && whole && strcmp(one->bytes, other->bytes) == 0;
+	enum comparison result = COMPARE_NO_MEMORY;
 
+	if (text_close(other) && whole)
+		result = strcmp(one->bytes, other->bytes) == 0 ? COMPARE_SAME : COMPARE_DIFFERENT;
 	free(one->bytes);
 	free(other->bytes);
-	return same;
+	return result;
 }
 
-bool
+enum comparison
 compare_listeners(const struct config_listener *one, const struct config_listener *other)
 {
 	struct text a, b;
 
 	if (strcmp(one->name, other->name) != 0)
-		return false;
+		return COMPARE_DIFFERENT;
 	text_open(&a);
 	text_open(&b);
 	if (a.file != NULL)
 		dump_listener(a.file, "", one);
 	if (b.file != NULL)
 		dump_listener(b.file, "", other);
-	return same_text(&a, &b);
+	return compare_texts(&a, &b);
 }
 
-bool
+enum comparison
 compare_sinks(const struct config_sink *one, const struct config_sink *other)
 {
+	enum comparison result = COMPARE_SAME;
 	struct text a, b;
 
 	if (strcmp(one->name, other->name) != 0 || one->type != other->type)
-		return false;
+		return COMPARE_DIFFERENT;
 	/* Who hands on to another sink is another one when that is. */
-	if ((one->forward_to == NULL) != (other->forward_to == NULL) ||
-	    (one->forward_to != NULL && !compare_sinks(one->forward_to, other->forward_to)))
-		return false;
+	if ((one->forward_to == NULL) != (other->forward_to == NULL))
+		return COMPARE_DIFFERENT;
+	if (one->forward_to != NULL)
+		result = compare_sinks(one->forward_to, other->forward_to);
+	if (result != COMPARE_SAME)
+		return result;
 	text_open(&a);
 	text_open(&b);
 	if (a.file != NULL)
 		dump_sink(a.file, "", one);
 	if (b.file != NULL)
 		dump_sink(b.file, "", other);
-	if (!same_text(&a, &b))
-		return false;
+	result = compare_texts(&a, &b);
 	/* One writes into the directory of the other. */
-	return one->nats.claim == NULL || other->nats.claim == NULL ||
-	       compare_sinks(one->nats.claim, other->nats.claim);
+	if (result == COMPARE_SAME && one->nats.claim != NULL && other->nats.claim != NULL)
+		result = compare_sinks(one->nats.claim, other->nats.claim);
+	return result;
 }
 
 void

@@ -10,10 +10,12 @@
 
 #include "config/config.h"
 
-/* Whether all settings are the same; names count, places in files do not.  Without
- * memory they are taken for different. */
-bool compare_listeners(const struct config_listener *one, const struct config_listener *other);
-bool compare_sinks(const struct config_sink *one, const struct config_sink *other);
+/* Whether all settings are the same: names count, places in files do not. */
+enum comparison { COMPARE_DIFFERENT, COMPARE_SAME, COMPARE_NO_MEMORY };
+
+enum comparison compare_listeners(const struct config_listener *one,
+				  const struct config_listener *other);
+enum comparison compare_sinks(const struct config_sink *one, const struct config_sink *other);
 
 /* Calls differs for each setting that is only read at the start (at_start in the table)
  * and whose value is another one in `new`. */

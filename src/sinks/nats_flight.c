@@ -373,9 +373,13 @@ take_answer(struct nats *n, struct nats_flight *flight, uint64_t now, struct nat
 		nats_link_suspect(n->link);
 		return false;
 	}
-	if (answer.too_large && n->sink->config->nats.claim != NULL && !flight->claimed) {
+	/* Each copy of the message itself is answered so, some of them late. */
+	if (answer.too_large && n->sink->config->nats.claim != NULL &&
+	    flight->oversized < flight->sent - flight->references) {
+		flight->oversized++;
 		flight->too_large = true;
-		flight->due = now;
+		if (!flight->claimed)
+			flight->due = now;
 		return false;
 	}
 	if (is_trouble(&answer)) {

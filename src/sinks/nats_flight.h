@@ -37,6 +37,7 @@ struct nats_flight {
 	unsigned epoch;	 /* of the link, when it was sent last */
 	unsigned sent;	 /* how often it may have gone out, ... */
 	unsigned references; /* ... and a reference in its place */
+	unsigned oversized;  /* of the others, how many the stream found too large */
 	bool busy;	 /* the sink's thread is at it: answers wait */
 	bool answered;	 /* `answer` is there for the sink's thread to take */
 	bool claimed;	 /* its bytes are in the spool, ... */

@@ -440,6 +440,8 @@ class Life:
             storage.wait_for("reloaded", lambda: found() or self.is_over(), 3 if self.goes_on() else PATIENCE)
         except TimeoutError:
             return False
+        if re.search(r" reloaded: .*; sinks opened:", self.text()):
+            self.problems.append("sinks were opened anew, which had not changed")
         return found() is not None and found().group(1) == "reloaded"
 
     def signal(self, number):

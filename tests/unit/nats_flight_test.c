@@ -7,6 +7,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #include "base/clock.h"
@@ -130,13 +131,16 @@ nats_link_publish(struct nats_link *link, natsMsg *message)
 
 /* ------------------------------------------------------------------- tools */
 
+static struct config_sink *claim; /* the spool for what is too large, or NULL */
+
 static void
 open_sink(uint64_t timeout)
 {
 	struct config_sink settings = {
 		.name = (char *)"n", .type = CONFIG_SINK_NATS, .timeout = timeout,
 		.nats = {.servers = {.items = &server, .count = 1},
-			 .subject = (char *)"intake.{listener}", .stream = (char *)"S"}};
+			 .subject = (char *)"intake.{listener}", .stream = (char *)"S",
+			 .claim = claim}};
 
 	n_sent = 0;
 	batches_open(&b, &settings);
@@ -352,6 +356,61 @@ START_TEST(a_stop_accepts_nothing)
 }
 END_TEST
 
+static void
+answer_too_large(uint64_t token)
+{
+	struct nats_answer said = {.verdict = NATS_NEVER, .outcome = OUTCOME_TOO_LARGE, .too_large = true};
+
+	link_.answered(link_.sink, token, &said);
+}
+
+/* Two copies went out before the stream said that they are too large: when it says so of the
+ * second, a reference may be there, which must not lose its file. */
+START_TEST(a_late_answer_takes_no_claim)
+{
+	char directory[4096], path[NATS_CLAIM_PATH];
+	struct config_sink spool = {.name = (char *)"p", .type = CONFIG_SINK_SPOOL, .mode = 0640,
+				    .directory = directory};
+	struct batch *batch;
+	struct nats *n;
+	struct stat st;
+
+	snprintf(directory, sizeof(directory), "%s", batches_path("claims"));
+	ck_assert_int_eq(mkdir(directory, 0700), 0);
+	ck_assert_int_eq(mkdir(batches_path("claims/new"), 0700), 0);
+	ck_assert_int_eq(mkdir(batches_path("claims/tmp"), 0700), 0);
+	claim = &spool;
+	open_sink(LONG);
+	n = b.sink->state;
+	batch = deliver(1);
+	wait_sent(1);
+	reconnect(2);
+	answer_too_large(sent[0].token);
+	wait_sent(3);
+	nats_claim_path(&n->claim, batch, &batch->messages[0], path);
+	ck_assert_int_eq(stat(path, &st), 0);
+	answer_too_large(sent[0].token);
+	reconnect(4);
+	check_not_home(batch);
+	answer(sent[0].token, NATS_STORED);
+	end(batch, OUTCOME_ACCEPTED);
+	ck_assert_int_eq(stat(path, &st), 0);
+	/* What is said of a reference counts, and none is in the stream then. */
+	batch = deliver(1);
+	wait_sent(5);
+	answer_too_large(sent[4].token);
+	wait_sent(6);
+	nats_claim_path(&n->claim, batch, &batch->messages[0], path);
+	ck_assert_int_eq(stat(path, &st), 0);
+	answer_too_large(sent[4].token);
+	end(batch, OUTCOME_TOO_LARGE);
+	ck_assert_int_eq(stat(path, &st), -1);
+	batches_close(&b);
+	batches_clean();
+	claim = NULL;
+}
+END_TEST
+
 static Suite *
 nats_flight_suite(void)
 {
@@ -363,6 +422,7 @@ nats_flight_suite(void)
 	tcase_add_test(tcase, a_new_connection_accepts_nothing);
 	tcase_add_test(tcase, what_is_said_while_it_is_sent_counts_once);
 	tcase_add_test(tcase, a_stop_accepts_nothing);
+	tcase_add_test(tcase, a_late_answer_takes_no_claim);
 	suite_add_tcase(suite, tcase);
 	return suite;
 }
