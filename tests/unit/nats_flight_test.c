@@ -406,7 +406,6 @@ START_TEST(a_late_answer_takes_no_claim)
 	end(batch, OUTCOME_TOO_LARGE);
 	ck_assert_int_eq(stat(path, &st), -1);
 	batches_close(&b);
-	batches_clean();
 	claim = NULL;
 }
 END_TEST
@@ -417,6 +416,7 @@ nats_flight_suite(void)
 	Suite *suite = suite_create("nats_flight");
 	TCase *tcase = tcase_create("nats_flight");
 
+	tcase_add_checked_fixture(tcase, NULL, batches_clean);
 	tcase_add_test(tcase, an_answer_is_for_its_token_only);
 	tcase_add_test(tcase, the_end_of_its_time_accepts_nothing);
 	tcase_add_test(tcase, a_new_connection_accepts_nothing);
