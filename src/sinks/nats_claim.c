@@ -65,54 +65,44 @@ check_space(const struct nats_claim *claim, uint64_t size)
 	return -1;
 }
 
-/* 0, or the errno of what failed. */
-static int
-store(struct spool_group *group, const struct batch *batch, struct message *message)
-{
-	int error;
+/* What has the message's name: the message, as far as can be seen, or something else. */
+enum holder { HOLDER_NONE, HOLDER_OTHER, HOLDER_WHOLE };
 
-	spool_group_add(group, batch, message, 0); /* the group was empty */
-	spool_group_commit(group);
-	error = group->files[0].error;
-	spool_group_clear(group);
-	return error;
-}
-
-/* Whether what has its name is the message, as far as can be seen. */
-static bool
-is_whole(const struct nats_claim *claim, const struct batch *batch, const struct message *message)
+static enum holder
+look_up(const struct nats_claim *claim, const struct batch *batch, const struct message *message)
 {
 	char name[SPOOL_NAME_LEN + 1];
 	struct stat st;
 
 	spool_name(batch, message, name);
-	return fstatat(claim->group.new, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-	       (uint64_t)st.st_size == message->size;
+	if (fstatat(claim->group.new, name, &st, AT_SYMLINK_NOFOLLOW) == -1)
+		return HOLDER_NONE;
+	return S_ISREG(st.st_mode) && (uint64_t)st.st_size == message->size ? HOLDER_WHOLE : HOLDER_OTHER;
 }
 
 int
 nats_claim_store(struct nats_claim *claim, const struct batch *batch, struct message *message)
 {
 	struct spool_group *group = &claim->group;
+	enum holder holder;
 	int error;
 
+	spool_group_follow(group);
+	holder = look_up(claim, batch, message);
+	/* An earlier try has stored it, and the end of that may have come before its sync. */
+	if (holder == HOLDER_WHOLE)
+		return claim->spool->sync && fault_fsync(group->new) == -1 ? -1 : 1;
+	/* Or it has left the name without the bytes: a loss of power does so, without sync. */
+	if (holder == HOLDER_OTHER && nats_claim_withdraw(claim, batch, message) == -1)
+		return -1;
 	if (check_space(claim, message->size) == -1)
 		return -1;
-	error = store(group, batch, message);
-	if (error != EEXIST) {
-		errno = error;
-		return error == 0 ? 0 : -1;
-	}
-	/* An earlier try has stored it, and the end of that may have come before its sync. */
-	if (is_whole(claim, batch, message))
-		return claim->spool->sync && fault_fsync(group->new) == -1 ? -1 : 1;
-	/* Or it has left the name without the bytes (a loss of power, without sync), or a
-	 * consumer has taken the file just now: a reference may be in the stream, that is. */
-	if (nats_claim_withdraw(claim, batch, message) == -1)
-		return -1;
-	error = store(group, batch, message);
+	spool_group_add(group, batch, message, 0); /* the group was empty */
+	spool_group_commit(group);
+	error = group->files[0].error;
+	spool_group_clear(group);
 	errno = error;
-	return error == 0 ? 1 : -1;
+	return error != 0 ? -1 : holder == HOLDER_OTHER;
 }
 
 int

@@ -24,8 +24,8 @@ void nats_claim_close(struct nats_claim *claim);
 void nats_claim_path(const struct nats_claim *claim, const struct batch *batch,
 		     const struct message *message, char path[NATS_CLAIM_PATH]);
 
-/* Puts a message into the spool, as durably as that does.  One that is there already
- * (it was sent before) is good: then 1.  0, or -1 with errno. */
+/* Puts a message into the spool, as durably as that does.  1: an earlier try had begun to,
+ * and has done so or is made good, so a reference may be out.  0, or -1 with errno. */
 int nats_claim_store(struct nats_claim *claim, const struct batch *batch,
 		     struct message *message);
 

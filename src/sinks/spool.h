@@ -58,6 +58,9 @@ void spool_group_close(struct spool_group *group);
  * nothing else tells. */
 bool spool_group_probe(struct spool_group *group);
 
+/* Once another directory has the name, that is the spool. */
+void spool_group_follow(struct spool_group *group);
+
 enum spool_added { SPOOL_ADDED, SPOOL_FULL };
 
 /* Writes one message's file.  SPOOL_FULL: not yet, the group is to be committed

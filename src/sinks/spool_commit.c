@@ -161,10 +161,9 @@ refresh(struct spool_group *group)
 		fault_close(tmp);
 }
 
-/* A directory that was moved away takes all that is written, and nobody looks there: once
- * another one has its name, that is the spool. */
-static void
-follow(struct spool_group *group)
+/* A directory that was moved away takes all that is written, and nobody looks there. */
+void
+spool_group_follow(struct spool_group *group)
 {
 	char path[PATH_MAX];
 	struct stat st;
@@ -214,7 +213,7 @@ spool_group_add(struct spool_group *group, const struct batch *batch, struct mes
 	if (group->count == SPOOL_FILES || group->bytes >= SPOOL_GROUP_BYTES)
 		return SPOOL_FULL;
 	if (group->count == 0)
-		follow(group);
+		spool_group_follow(group);
 	file->message = message;
 	file->owner = owner;
 	file->error = 0;
