@@ -113,15 +113,17 @@ void
 nats_inbox_renew(struct nats_link *link)
 {
 	natsStatus status = nats_inbox_open(link, link->connection);
-	bool said;
+	bool says = false;
 
 	pthread_mutex_lock(&link->lock);
-	if (status != NATS_OK)
+	if (status == NATS_OK) {
+		says = !link->renewed;
+		link->renewed = true;
+	} else {
 		link->unheard = clock_now(); /* another time */
-	said = link->renewed;
-	link->renewed = true;
+	}
 	pthread_mutex_unlock(&link->lock);
-	if (!said)
+	if (says)
 		log_event(LOG_LEVEL_WARNING, "nats-renewed", "sink %s: no message is answered, though "
 			  "the connection is up: subscribes to answers anew", link->config->name);
 }
