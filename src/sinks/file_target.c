@@ -17,29 +17,43 @@
 
 #define CLOSED_MARK "user.cistern.closed"
 
-int
-file_target_name(const struct config_sink *config, struct file_target *target)
+static int
+sync_directory(const char *path)
 {
 	char copy[PATH_MAX];
+	struct stat st;
 	int fd, result, error;
 
-	if (!target->regular || target->named)
-		return 0;
-	if (strlen(config->path) >= sizeof(copy)) {
+	if (strlen(path) >= sizeof(copy)) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	strcpy(copy, config->path);
+	if (lstat(path, &st) == 0 && S_ISLNK(st.st_mode)) {
+		errno = ELOOP; /* its name is elsewhere */
+		return -1;
+	}
+	strcpy(copy, path);
 	fd = fault_open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC, 0);
-	result = fd != -1 ? fault_fsync(fd) : -1;
+	if (fd == -1)
+		return -1;
+	result = fault_fsync(fd);
 	error = errno;
-	if (fd != -1)
-		fault_close(fd); /* a directory has nothing to lose */
-	/* One that we may write to and not read; or that is none, as /dev/fd. */
-	if (result == -1 && (error == EACCES || error == EINVAL))
+	fault_close(fd); /* a directory has nothing to lose */
+	errno = error;
+	return result;
+}
+
+int
+file_target_name(const struct config_sink *config, struct file_target *target)
+{
+	int result;
+
+	if (!target->regular || target->named)
+		return 0;
+	result = sync_directory(config->path);
+	/* A link; one that we may write to and not read; or that is none, as /dev/fd. */
+	if (result == -1 && (errno == ELOOP || errno == EACCES || errno == EINVAL))
 		result = fault_syncfs(target->fd);
-	else
-		errno = error;
 	target->named = result == 0;
 	return result;
 }

@@ -43,10 +43,15 @@ def steps(lines):
     return order
 
 
-def watch(tap, scratch, sink, expected, anew=False):
-    """anew: with new/ moved away and made again, meanwhile."""
-    directory = os.path.join(scratch, sink + ".anew" * anew)
+def watch(tap, scratch, sink, expected, anew=False, linked=False):
+    """anew: with new/ moved away and made again, meanwhile.  linked: the file is reached
+    through a symbolic link, and has its name in another directory than that."""
+    directory = os.path.join(scratch, sink + ".anew" * anew + ".linked" * linked)
     os.mkdir(directory)
+    if linked:
+        os.mkdir(directory + "/elsewhere")
+        os.symlink("elsewhere/log", directory + "/log")
+        open(directory + "/log", "wb").close()
     output = os.path.join(directory, "strace")
     daemon = storage.Daemon(directory, (sink,), wrapper=(
         "strace", "-f", "-y", "-s", "200", "-e", "trace=" + CALLS, "-o", output))
@@ -56,7 +61,7 @@ def watch(tap, scratch, sink, expected, anew=False):
         os.rename(directory + "/spool/new", directory + "/spool/before")
         os.mkdir(directory + "/spool/new")
     with open(output, "rb") as file:
-        before = len(file.read())
+        start = file.read()
     client = subprocess.run(
         [sys.executable, "-c", "import socket,sys\n"
          "s = socket.create_connection(('127.0.0.1', %d), 30)\n"
@@ -67,12 +72,15 @@ def watch(tap, scratch, sink, expected, anew=False):
         os.kill(int(file.read().split()[0]), 15)
     code = daemon.wait()
     with open(output, "rb") as file:
-        file.seek(before)
+        file.seek(len(start))
         order = steps(file.read().decode(errors="replace").splitlines(True))
     order = order[:order.index("receipt") + 1] if "receipt" in order else order
-    what = sink + ", in another new/" * anew
+    what = sink + ", in another new/" * anew + ", through a link" * linked
     tap.result(client.returncode == 0 and code == 0, "%s: one message" % what)
     tap.result(order == expected, "%s: %s" % (what, ", ".join(order)))
+    if linked:
+        tap.result(re.search(rb"syncfs\(\d+<[^>]*/elsewhere/log>", start) is not None,
+                   "%s: its name is synced where it is" % what)
 
 
 def main():
@@ -92,6 +100,7 @@ def main():
         watch(tap, scratch, "s", ["file", "bytes", "sync", "name", "sync", "directory", "receipt"],
               True)
         watch(tap, scratch, "f", ["bytes", "sync", "receipt"])
+        watch(tap, scratch, "f", ["bytes", "sync", "receipt"], linked=True)
         if tap.failed:
             raise SystemExit(tap.end())
     return tap.end()
