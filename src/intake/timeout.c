@@ -194,6 +194,9 @@ timeout_on_deadline(struct deadline *deadline)
 		preface_on_deadline(c);
 		return;
 	case CONNECTION_GREETING:
+		/* It may have been set while the header in front was waited for. */
+		if (now < c->heard + c->listener->config->tls.handshake_timeout)
+			break;
 		greeting_late(c);
 		return;
 	case CONNECTION_OPEN:
