@@ -75,6 +75,17 @@ connection_enter(struct connection *c, enum connection_state state)
 		say_state(c);
 }
 
+/* libevent frees a bufferevent when its loop comes round, and with it what was not sent:
+ * references to chunks among that, whose listener may be gone by then. */
+static void
+drop_unsent(struct connection *c)
+{
+	struct evbuffer *output = bufferevent_get_output(c->bev);
+
+	evbuffer_unfreeze(output, 1);
+	evbuffer_drain(output, evbuffer_get_length(output));
+}
+
 /* The network side ends: with a FIN, or with a reset. */
 static void
 leave(struct connection *c, bool reset)
@@ -97,11 +108,13 @@ leave(struct connection *c, bool reset)
 	if (c->tls) {
 		if (!reset)
 			(void)tls_connection_goodbye(c); /* mostly said already */
+		drop_unsent(c);
 		tls_connection_drop(c);
 	} else if (c->bev != NULL) {
 		/* A deferred callback may hold it for a while, and its events must not
 		 * outlive the descriptor. */
 		bufferevent_disable(c->bev, EV_READ | EV_WRITE);
+		drop_unsent(c);
 		bufferevent_free(c->bev);
 	}
 	c->bev = NULL;

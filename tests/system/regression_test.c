@@ -352,6 +352,29 @@ START_TEST(shutdown_twice_with_unsent_echoes)
 }
 END_TEST
 
+/* What libevent has not sent it frees later than we do the connection, and here with it the last
+ * that is left of its listener.  The sanitizers have their say in daemon_stop. */
+START_TEST(reset_with_unsent_echoes_of_removed)
+{
+	struct daemon *daemon = daemon_start(RAW "listeners = { main = {}; gone = { framing = \"length\"; "
+						 "reply = \"echo\"; buffer_size = 4096; }; };");
+	char *frame = bytes_of(4 + MEDIUM, 'e');
+	uint32_t header = htonl((uint32_t)MEDIUM);
+	size_t descriptors = daemon_descriptors(daemon);
+	int fd = connect_narrow(daemon, "gone", 4096);
+
+	memcpy(frame, &header, sizeof header);
+	pour_frames(fd, frame, 4 + MEDIUM);
+	daemon_reload(daemon, RAW "listeners = { main = {}; };");
+	client_wait_refused(daemon_address(daemon, "gone"));
+	client_reset(fd);
+	daemon_wait_descriptors(daemon, descriptors - 1); /* without the listener's */
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	daemon_end(daemon);
+	free(frame);
+}
+END_TEST
+
 /* A place taken by one that max_connections_per_address then turns away is given
  * back to whoever is parked.  It takes a race to see it lost, so it is tried often:
  * then nothing wakes the parked one any more. */
@@ -406,6 +429,7 @@ main(int argc, char **argv)
 		{ sink_slower_than_idle_timeout, 60 },
 		{ idle_timeout_off_slow_reader, 60 },
 		{ shutdown_twice_with_unsent_echoes, 60 },
+		{ reset_with_unsent_echoes_of_removed, 60 },
 		{ parked_after_address_limit, 60 },
 	};
 
