@@ -86,12 +86,24 @@ drop_unsent(struct connection *c)
 	evbuffer_drain(output, evbuffer_get_length(output));
 }
 
+/* The descriptor goes, and its places with it; unnamed: it has none among those of an address. */
+static void
+let_go(struct connection *c, bool reset, bool unnamed)
+{
+	if (reset)
+		net_reset(c->fd);
+	else
+		net_close(c->fd);
+	c->fd = -1;
+	counter_subtract(&c->listener->counters.connections_active, 1);
+	listener_released(c->listener, unnamed ? NULL : &c->origin.peer);
+}
+
 /* The network side ends: with a FIN, or with a reset. */
 static void
 leave(struct connection *c, bool reset)
 {
-	struct listener *l = c->listener;
-	struct intake *intake = l->intake;
+	struct intake *intake = c->listener->intake;
 	bool unnamed = c->state == CONNECTION_PREFACE;
 
 	/* What has events of its own goes while the descriptor is there. */
@@ -122,23 +134,24 @@ leave(struct connection *c, bool reset)
 	c->charged = 0;
 	c->unsent = 0;
 	if (!c->away) {
-		if (reset)
-			net_reset(c->fd);
-		else
-			net_close(c->fd);
-		c->fd = -1;
 		if (c->rest != NULL)
 			chunk_unref(c->rest);
 		c->rest = NULL;
+		let_go(c, reset, unnamed);
 	}
 	body_free(c->body);
 	c->body = NULL;
-	counter_subtract(&l->counters.connections_active, 1);
-	listener_released(l, unnamed ? NULL : &c->origin.peer);
 	if (log_enabled(LOG_LEVEL_DEBUG))
 		say_closed(c, reset);
 	if (c->flight == NULL && !c->away)
 		intake_bury(intake, c);
+}
+
+void
+connection_step_home(struct connection *c)
+{
+	let_go(c, true, false);
+	connection_advance(c);
 }
 
 void
@@ -376,33 +389,12 @@ discard(struct connection *c, enum ended reason, const char *why)
 	c->body = NULL;
 }
 
-static enum outcome
-outcome_of(enum ended reason)
-{
-	switch (reason) {
-	case ENDED_TIMEOUT:
-		return OUTCOME_TIMEOUT;
-	case ENDED_TOO_LARGE:
-		return OUTCOME_TOO_LARGE;
-	case ENDED_MALFORMED:
-		return OUTCOME_MALFORMED;
-	case ENDED_INCOMPLETE:
-		return OUTCOME_INCOMPLETE;
-	case ENDED_SHUTDOWN:
-		return OUTCOME_SHUTDOWN;
-	case ENDED_STORAGE:
-		return OUTCOME_STORAGE;
-	default:
-		return OUTCOME_UNAVAILABLE;
-	}
-}
-
 void
 connection_fail(struct connection *c, enum ended reason, const char *why)
 {
 	discard(c, reason, why);
 	c->unaccepted = true;
-	c->last_words = (uint8_t)outcome_of(reason);
+	c->last_words = (uint8_t)ended_outcome(reason);
 	end(c);
 }
 

@@ -118,6 +118,10 @@ void connection_begin(struct connection *connection);
  * what it was sent has had time to arrive. */
 void connection_turn_away(struct connection *connection);
 
+/* It was dead already, and the step of its handshake that it has waited for is home: the
+ * descriptor goes now, and its place with it. */
+void connection_step_home(struct connection *connection);
+
 /* The stream is at its end and all in it was whole: no more is read. */
 void connection_end(struct connection *connection);
 

@@ -7,6 +7,7 @@
 #include "intake/greeting.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
@@ -19,7 +20,6 @@
 
 #include "base/inbox.h"
 #include "base/memory.h"
-#include "base/net.h"
 #include "intake/connection.h"
 #include "intake/intake.h"
 #include "intake/tls.h"
@@ -33,6 +33,7 @@ struct greeting {
 	struct inbox_item item; /* to the greeter, and home */
 	struct connection *connection;
 	SSL *ssl; /* NULL before the first step */
+	atomic_bool given_up; /* the connection is dead: a step that has not begun is not to be done */
 	struct event ready; /* the socket can be read, or written to */
 	int wants;          /* after a step: SSL_ERROR_NONE: it is done; NO_MEMORY; ... */
 	int error;          /* errno, ... */
@@ -222,7 +223,9 @@ greeting_step(struct inbox_item *item)
 	struct greeting *g = greeting_of(item);
 	struct inbox *home = &g->connection->listener->intake->worker->inbox;
 
-	if (g->ssl != NULL || make_session(g))
+	/* Where more is asked for than can be done, the dead must not have the time of the living. */
+	if (!atomic_load_explicit(&g->given_up, memory_order_relaxed) &&
+	    (g->ssl != NULL || make_session(g)))
 		take_step(g);
 	g->item.run = greeting_on_home;
 	inbox_post(home, &g->item);
@@ -260,9 +263,7 @@ greeting_on_home(struct inbox_item *item)
 	c->away = false;
 	if (c->state == CONNECTION_DEAD) {
 		greeting_leave(c);
-		net_reset(c->fd);
-		c->fd = -1;
-		connection_advance(c);
+		connection_step_home(c);
 		return;
 	}
 	switch (g->wants) {
@@ -304,6 +305,8 @@ greeting_leave(struct connection *c)
 {
 	struct greeting *g = c->greeting;
 
+	if (g != NULL && c->away)
+		atomic_store_explicit(&g->given_up, true, memory_order_relaxed);
 	if (g == NULL || c->away)
 		return;
 	if (event_initialized(&g->ready))

@@ -24,7 +24,8 @@ void greeting_start(struct connection *connection);
 void greeting_late(struct connection *connection);
 
 /* The connection is dead: frees all of it but the descriptor, or, while a step is away,
- * nothing: it will, and close the descriptor with a reset, when that is home. */
+ * nothing: it will, and let the descriptor go with a reset, when that is home.  A step whose
+ * turn has not come by then is passed over. */
 void greeting_leave(struct connection *connection);
 
 #else

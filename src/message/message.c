@@ -52,6 +52,27 @@ ended_name(enum ended ended)
 	return ended_names[ended];
 }
 
+enum outcome
+ended_outcome(enum ended ended)
+{
+	switch (ended) {
+	case ENDED_TIMEOUT:
+		return OUTCOME_TIMEOUT;
+	case ENDED_TOO_LARGE:
+		return OUTCOME_TOO_LARGE;
+	case ENDED_MALFORMED:
+		return OUTCOME_MALFORMED;
+	case ENDED_INCOMPLETE:
+		return OUTCOME_INCOMPLETE;
+	case ENDED_SHUTDOWN:
+		return OUTCOME_SHUTDOWN;
+	case ENDED_STORAGE:
+		return OUTCOME_STORAGE;
+	default:
+		return OUTCOME_UNAVAILABLE;
+	}
+}
+
 struct batch *
 batch_new(const struct message *messages, unsigned count, unsigned n_deliveries, struct chunk *chunk,
 	  const unsigned char *from, const unsigned char *to)

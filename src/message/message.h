@@ -60,6 +60,7 @@ enum ended {
 };
 
 const char *ended_name(enum ended ended); /* "fin", "frame", "quiet", "reset", ... */
+enum outcome ended_outcome(enum ended ended); /* what the sender of an incomplete one is told */
 
 /* Where messages come from.  Part of their connection, which outlives them. */
 struct origin {
