@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/event.h>
 #include <event2/http.h>
 
 #include "status/http.h"
@@ -59,11 +61,21 @@ reason(int code)
 	}
 }
 
+/* evhttp goes on to read while it writes, only to hang up as soon as it finds that the client has
+ * closed its side, or has said nothing for some seconds, however much of the answer has not left. */
+static void
+stop_reading(struct evhttp_connection *connection)
+{
+	if (connection != NULL) /* else the client has gone */
+		bufferevent_disable(evhttp_connection_get_bufferevent(connection), EV_READ);
+}
+
 void
 http_reply(struct evhttp_request *request, int code, const char *type, const char *policy,
 	   struct http_body *body)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
+	struct evhttp_connection *connection = evhttp_request_get_connection(request);
 	bool head = evhttp_request_get_command(request) == EVHTTP_REQ_HEAD;
 	struct evbuffer *out = head || body == NULL ? NULL : evbuffer_new();
 	char length[24];
@@ -91,6 +103,7 @@ http_reply(struct evhttp_request *request, int code, const char *type, const cha
 	if (out == NULL && !head)
 		code = HTTP_SERVUNAVAIL; /* no memory: without its body it would mislead */
 	evhttp_send_reply(request, code, reason(code), out);
+	stop_reading(connection);
 	if (out != NULL)
 		evbuffer_free(out);
 }

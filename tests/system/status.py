@@ -217,6 +217,17 @@ def hostile(tap, scratch):
         got = raw(port, b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n")
         tap.result(b" 400 " in got[:20], "nor two names: %r" % got[:30])
         raw(port, bytes(range(256)) * 10 + b"\r\n\r\n")
+        client = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE)
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        client.shutdown(socket.SHUT_WR)
+        answer = http.client.HTTPResponse(client)
+        answer.begin()
+        body = answer.read1(1 << 20)
+        while more := answer.read1(1 << 20):
+            body += more
+        tap.result(body.rstrip().endswith(b"</html>"),
+                   "who has closed its side gets all of a page: %d bytes" % len(body))
+        client.close()
 
         def highest():
             with open("/proc/%d/status" % service.process.pid, encoding="ascii") as file:
