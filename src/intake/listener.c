@@ -26,6 +26,10 @@
 #define PAUSE_STEP 50
 #define PAUSE_MOST 500
 
+/* Connections that are accepted before the others have their turn: libevent goes on for as
+ * long as there are any, which in a flood is for ever. */
+#define TURN 64
+
 /* An address that goes: those who are connected already are still accepted, for so long. */
 #define LEAVE_AFTER 500 /* milliseconds */
 #define LEAVE_TRIES 20	/* where descriptors are short */
@@ -185,6 +189,10 @@ listener_on_accept(struct evconnlistener *acceptor, evutil_socket_t fd, struct s
 	net_address_ask(&peer, fd);
 	if (l->pause > 0)
 		l->pause--;
+	if (++l->accepted % TURN == 0) {
+		acceptors(l, false);
+		event_active(l->retry, EV_TIMEOUT, 0); /* when the loop comes round */
+	}
 	if (!is_welcome(l, fd, &peer))
 		return;
 	if (l->old) {

@@ -70,6 +70,7 @@ struct listener {
 	struct event *retry;     /* accepts again after a pause */
 	struct event *leave;     /* closes what it still has of addresses that go */
 	unsigned pause;          /* milliseconds; grows while descriptors are short */
+	unsigned accepted;       /* connections */
 	unsigned patience;       /* times that `leave` may be put off */
 	int parked;              /* an accepted descriptor that waits for a place; -1 */
 	struct net_address parked_peer;

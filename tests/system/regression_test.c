@@ -415,6 +415,36 @@ START_TEST(parked_after_address_limit)
 }
 END_TEST
 
+/* libevent accepts for as long as somebody connects; who is connected has a turn in between. */
+START_TEST(flood_of_connections_has_turns)
+{
+	enum { CLIENTS = 120, TURN = 64 };
+	struct daemon *daemon = daemon_start(RAW "framing = \"line\"; idle_timeout = 0;");
+	char *address = harness_text("%s", daemon_address(daemon, "main")), *output;
+	int held = client_connect(address), fds[CLIENTS], i;
+
+	client_send_text(held, "first\n");
+	free(daemon_wait_output(daemon, strlen("first")));
+	halt(daemon);
+	for (i = 0; i < CLIENTS; i++) {
+		fds[i] = client_connect(address);
+		client_send_text(fds[i], "c\n");
+	}
+	client_send_text(held, "held\n");
+	go_on(daemon);
+	output = daemon_wait_output(daemon, strlen("first") + CLIENTS + strlen("held"));
+	ck_assert_ptr_nonnull(strstr(output, "held"));
+	ck_assert_int_le(strstr(output, "held") - output, (int)strlen("first") + TURN);
+	for (i = 0; i < CLIENTS; i++)
+		close(fds[i]);
+	close(held);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	daemon_end(daemon);
+	free(output);
+	free(address);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -431,6 +461,7 @@ main(int argc, char **argv)
 		{ shutdown_twice_with_unsent_echoes, 60 },
 		{ reset_with_unsent_echoes_of_removed, 60 },
 		{ parked_after_address_limit, 60 },
+		{ flood_of_connections_has_turns, 30 },
 	};
 
 	return harness_run("regression", tests, sizeof tests / sizeof tests[0], argc, argv);
