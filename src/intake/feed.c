@@ -158,8 +158,7 @@ add_slice(struct findings *f, struct message *m, const unsigned char *bytes, siz
 
 /* A message is whole: a slice of the chunk where it can be, else a body. */
 static enum ended
-found(struct connection *c, struct findings *f, const struct framing_step *step,
-      const unsigned char *here, enum ended how)
+found(struct connection *c, struct findings *f, const struct framing_step *step, enum ended how)
 {
 	uint64_t most = c->listener->config->framing.max_size;
 	struct message *m = &f->messages[f->count];
@@ -173,10 +172,6 @@ found(struct connection *c, struct findings *f, const struct framing_step *step,
 		if (f->tail != NULL)
 			f->tail->len = 0;
 		add_slice(f, m, bytes, len);
-		return ENDED_FIN;
-	}
-	if (c->body == NULL && step->head_len == 0 && len == 0) {
-		add_slice(f, m, here, 0); /* it has no bytes, but a place */
 		return ENDED_FIN;
 	}
 	failure = grow_by_step(c, f, step);
@@ -314,13 +309,10 @@ allowance(const struct connection *c)
 	const struct config_listener *config = c->listener->config;
 	uint64_t most = INTAKE_BATCH;
 
-	if (config->max_in_flight != 0) {
-		uint64_t left = c->in_flight < config->max_in_flight
-					? config->max_in_flight - c->in_flight : 0;
-
-		if (left < most)
-			most = left;
-	}
+	if (c->in_flight >= config->max_in_flight)
+		return 0;
+	if (config->max_in_flight - c->in_flight < most)
+		most = config->max_in_flight - c->in_flight;
 	if (config->max_messages != 0 && config->max_messages - c->messages < most)
 		most = config->max_messages - c->messages;
 	return most;
@@ -349,12 +341,12 @@ finish(struct connection *c, struct findings *f, struct framing_step *rest, enum
 
 	framing_finish(&c->listener->config->framing, &c->framing, &last);
 	if (last.verdict == FRAMING_MESSAGE && last.head_len == 0 && last.data_len == 0)
-		return found(c, f, rest, rest->data, how);
+		return found(c, f, rest, how);
 	failure = grow_by_step(c, f, rest);
 	if (failure != ENDED_FIN || last.verdict == FRAMING_NOTHING)
 		return failure;
 	if (last.verdict == FRAMING_MESSAGE)
-		return found(c, f, &last, NULL, how);
+		return found(c, f, &last, how);
 	failure = grow_by_step(c, f, &last); /* what was held back is all there will be */
 	if (failure == ENDED_STORAGE || failure == ENDED_MEMORY)
 		return failure;
@@ -385,7 +377,7 @@ feed_bytes(struct connection *c, struct chunk *chunk, size_t at, size_t len,
 		p += step.used;
 		switch (step.verdict) {
 		case FRAMING_MESSAGE:
-			failure = found(c, &f, &step, p, ENDED_FRAME);
+			failure = found(c, &f, &step, ENDED_FRAME);
 			break;
 		case FRAMING_MORE:
 			if (last)

@@ -183,7 +183,7 @@ must_wait(struct connection *c)
 	struct intake *intake = c->listener->intake;
 
 	c->paced = false; /* whatever it waits for now */
-	if (config->max_in_flight != 0 && c->in_flight >= config->max_in_flight)
+	if (c->in_flight >= config->max_in_flight)
 		return true;
 	if (c->held >= HELD_MOST)
 		return true;
@@ -303,10 +303,6 @@ run(struct connection *c, size_t quota)
 		feed_settle(c, l->reads->landing, &tail);
 	if (c->state != CONNECTION_OPEN)
 		return;
-	if (c->unaccepted && l->config->reply != CONFIG_REPLY_RECEIPT) {
-		connection_end(c); /* the reset is all that can tell */
-		return;
-	}
 	if (c->rest != NULL && !wait)
 		wait = must_wait(c);
 	if (wait) {

@@ -214,7 +214,7 @@ reply_on_answer(struct inbox_item *item)
 	}
 	if (c->state == CONNECTION_OPEN) {
 		if (c->unaccepted && c->listener->config->reply != CONFIG_REPLY_RECEIPT) {
-			connection_end(c);
+			connection_end(c); /* the reset is all that can tell */
 			return;
 		}
 		if (c->paused_since != 0)
