@@ -110,6 +110,40 @@ START_TEST(idle_timeout_in_flight)
 }
 END_TEST
 
+/* Nor is one that takes its replies, however slowly. */
+START_TEST(idle_timeout_slow_reader)
+{
+	enum { LARGE = 16000000, PIECE = 16384 };
+	struct daemon *daemon = daemon_start(
+		"sinks = { console = { type = \"console\"; format = \"raw\"; }; };"
+		"idle_timeout = 2; reply = \"echo\";");
+	int fd = client_try_connect(daemon_address(daemon, "main"), NULL, 65536);
+	char *bytes = calloc(1, LARGE), piece[PIECE];
+	double began = harness_now();
+	size_t len, total = 0;
+	enum client_end end;
+
+	ck_assert_ptr_nonnull(bytes);
+	ck_assert_int_ne(fd, -1);
+	client_send(fd, bytes, LARGE);
+	client_finish(fd);
+	do {
+		end = client_receive(fd, piece, PIECE, &len, HARNESS_DEADLINE);
+		total += len;
+		/* As much as is left takes it past idle_timeout. */
+		if (harness_now() < began + 5)
+			harness_pause();
+	} while (end == CLIENT_OPEN && len > 0);
+	ck_assert_int_eq(end, CLIENT_FIN);
+	ck_assert_uint_eq(total, LARGE);
+	harness_note("%.1f s", harness_now() - began);
+	close(fd);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	daemon_end(daemon);
+	free(bytes);
+}
+END_TEST
+
 /* Bytes that keep coming do not put this one off; each message has its own. */
 START_TEST(message_timeout)
 {
@@ -225,6 +259,7 @@ main(int argc, char **argv)
 		{ idle_timeout, 30 },
 		{ idle_timeout_put_off, 30 },
 		{ idle_timeout_in_flight, 30 },
+		{ idle_timeout_slow_reader, 60 },
 		{ message_timeout, 30 },
 		{ message_timeout_without_receipts, 30 },
 		{ min_rate, 60 },

@@ -100,8 +100,13 @@ START_TEST(line)
 		4,
 		true
 	};
+	/* Nothing follows this CR, so it ends no line. */
+	static const struct stream unterminated = {
+		"framing = \"line\";", PIECE("one\ntwo\r"), { PIECE("one"), PIECE("two\r") }, 2, true
+	};
 
 	check_stream(&stream);
+	check_stream(&unterminated);
 }
 END_TEST
 
@@ -279,7 +284,7 @@ int
 main(int argc, char **argv)
 {
 	const struct harness_test tests[] = {
-		{ eof, 30 },	      { line, 30 },	    { delimiter, 30 },
+		{ eof, 30 },	      { line, 60 },	    { delimiter, 30 },
 		{ delimiter_kept, 30 }, { length, 60 },	    { netstring, 30 },
 		{ octet_counted, 30 },  { mllp, 30 },	    { max_messages, 30 },
 		{ many_messages, 60 },

@@ -57,6 +57,26 @@ START_TEST(ipv6)
 }
 END_TEST
 
+/* A reload goes on with the socket that it has. */
+START_TEST(ipv6_is_kept)
+{
+	struct daemon *daemon;
+	char *address;
+
+	if (!has_ipv6())
+		return;
+	daemon = daemon_start(RAW "address = [ \"::1\", \"127.0.0.1\" ];");
+	address = harness_text("%s", daemon_address(daemon, "main"));
+	daemon_reload(daemon, RAW "address = [ \"127.0.0.1\", \"::1\" ]; backlog = 77;");
+	client_deliver(address, "six", 3, CLIENT_FIN);
+	expect_output(daemon, "six");
+	daemon_reload(daemon, RAW "address = \"127.0.0.1\";");
+	client_wait_refused(address);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
 /* "*" is a socket for IPv4 and one for IPv6. */
 START_TEST(all_addresses)
 {
@@ -236,6 +256,54 @@ START_TEST(backlog)
 }
 END_TEST
 
+/* Whether the kernel looks now and then if this client of the daemon's is still there. */
+static bool
+is_kept_alive(struct daemon *daemon, int fd)
+{
+	struct sockaddr_in name;
+	socklen_t size = sizeof name;
+	char *command, line[512] = "";
+	FILE *ss;
+
+	ck_assert_int_eq(getsockname(fd, (struct sockaddr *)&name, &size), 0);
+	command = harness_text("ss -Htno state established sport = :%d and dport = :%d",
+			       daemon_port(daemon, "main"), ntohs(name.sin_port));
+	ss = popen(command, "r");
+	ck_assert_ptr_nonnull(ss);
+	ck_assert_ptr_nonnull(fgets(line, sizeof line, ss));
+	pclose(ss);
+	free(command);
+	return strstr(line, "timer:(keepalive") != NULL;
+}
+
+/* Connections keep what they began with. */
+START_TEST(keepalive_changes)
+{
+	struct daemon *daemon;
+	char *address;
+	int fds[3], i;
+
+	if (system("ss -V >/dev/null 2>&1") != 0) {
+		harness_skip("ss is not installed");
+		return;
+	}
+	daemon = daemon_start(RAW "keepalive = false; workers = 2;");
+	address = harness_text("%s", daemon_address(daemon, "main"));
+	for (i = 0; i < 3; i++) {
+		fds[i] = client_connect(address);
+		client_send_text(fds[i], "here");
+		client_wait_read(fds[i]);
+		daemon_reload(daemon, RAW "keepalive = %s; workers = 2;", i == 0 ? "true" : "false");
+	}
+	for (i = 0; i < 3; i++)
+		ck_assert_int_eq(is_kept_alive(daemon, fds[i]), i == 1);
+	for (i = 0; i < 3; i++)
+		close(fds[i]);
+	free(address);
+	daemon_end(daemon);
+}
+END_TEST
+
 /* With no descriptor left for a connection the daemon waits, quietly, and goes on
  * within a second once there are some. */
 START_TEST(descriptors_exhausted)
@@ -355,6 +423,8 @@ main(int argc, char **argv)
 {
 	const struct harness_test tests[] = {
 		{ ipv6, 30 },
+		{ ipv6_is_kept, 30 },
+		{ keepalive_changes, 30 },
 		{ all_addresses, 30 },
 		{ several_listeners, 30 },
 		{ unix_socket, 30 },

@@ -210,6 +210,17 @@ START_TEST(local_command)
 }
 END_TEST
 
+/* Who may open a local socket may say whose connection it is. */
+START_TEST(header_on_a_local_socket)
+{
+	struct daemon *daemon = daemon_start(JSON PROXIED "address = \"unix:@DIR@/socket\";");
+
+	expect_end(send_pieces(daemon, LINE, sizeof(LINE) - 1, HEADER_MOST, "local"), CLIENT_FIN);
+	expect_output(daemon, "\"peer\":\"203.0.113.7:4711\"");
+	daemon_end(daemon);
+}
+END_TEST
+
 static const struct {
 	const char *bytes;
 	size_t len;
@@ -515,6 +526,7 @@ main(int argc, char **argv)
 		{ header_names_the_client, 60 },
 		{ message_behind_the_header, 30 },
 		{ local_command, 30 },
+		{ header_on_a_local_socket, 30 },
 		{ no_header, 30 },
 		{ only_from_proxies, 30 },
 		{ access_by_header, 30 },

@@ -418,6 +418,27 @@ START_TEST(empty_connections)
 }
 END_TEST
 
+/* Reads as large as can be set are a chunk each. */
+START_TEST(largest_buffer)
+{
+	struct daemon *daemon = daemon_start(RAW "buffer_size = \"16M\"; max_message_size = \"64M\";");
+	size_t size = 40 * MIB, len, at;
+	char *bytes = malloc(size), *output;
+
+	ck_assert_ptr_nonnull(bytes);
+	for (at = 0; at < size; at++)
+		bytes[at] = (char)(at * 31 >> 8);
+	client_deliver(daemon_address(daemon, "main"), bytes, size, CLIENT_FIN);
+	output = daemon_output(daemon, &len);
+	ck_assert_uint_eq(len, size);
+	ck_assert_int_eq(memcmp(output, bytes, size), 0);
+	ck_assert_int_eq(daemon_stop(daemon), 0);
+	daemon_end(daemon);
+	free(output);
+	free(bytes);
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -428,6 +449,7 @@ main(int argc, char **argv)
 		{ too_large_message, 60 },     { half_open, 30 },
 		{ resets, 60 },		       { reset_before_accept, 30 },
 		{ around_the_buffer, 30 },     { empty_connections, 30 },
+		{ largest_buffer, 60 },
 	};
 
 	return harness_run("receive", tests, sizeof tests / sizeof tests[0], argc, argv);

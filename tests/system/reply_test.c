@@ -239,6 +239,28 @@ START_TEST(put_aside_frames)
 }
 END_TEST
 
+/* Without receipts a sink's refusal ends a connection, also one that would go on; it is all that
+ * can tell. */
+START_TEST(refused_while_open)
+{
+	static const char *const replies[] = { "none", "echo" };
+
+	for (size_t i = 0; i < sizeof replies / sizeof replies[0]; i++) {
+		struct daemon *daemon = daemon_start(
+			"workers = 1; framing = \"line\"; reply = \"%s\"; deliver = \"spool\"; idle_timeout = 0;"
+			"sinks = { spool = { type = \"spool\"; directory = \"@DIR@/spool\"; "
+			"min_free = \"1000000G\"; }; };", replies[i]);
+		int fd = client_connect(daemon_address(daemon, "main"));
+
+		client_send_text(fd, "refused\n");
+		client_expect(fd, "", CLIENT_RST);
+		ck_assert_int_eq(daemon_stop(daemon), 0);
+		ck_assert_uint_eq(daemon->account.failed, 1);
+		daemon_end(daemon);
+	}
+}
+END_TEST
+
 int
 main(int argc, char **argv)
 {
@@ -253,6 +275,7 @@ main(int argc, char **argv)
 		{ close_is_the_receipt, 30 },
 		{ put_aside, 30 },
 		{ put_aside_frames, 30 },
+		{ refused_while_open, 30 },
 	};
 
 	return harness_run("reply", tests, sizeof tests / sizeof tests[0], argc, argv);

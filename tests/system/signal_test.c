@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -92,6 +93,30 @@ START_TEST(second_term)
 	ck_assert_int_eq(daemon_wait(daemon), 0);
 	ck_assert_double_lt(harness_now() - began, HARNESS_SANITIZED ? 10 : 2);
 	expect_output(daemon, "");
+	daemon_end(daemon);
+}
+END_TEST
+
+/* Where all was accepted, and the client only has not closed yet, it keeps its orderly close. */
+START_TEST(second_term_after_the_close)
+{
+	struct daemon *daemon = daemon_start(RAW "framing = \"line\"; max_messages = 1; shutdown_timeout = 300;");
+	int fd = client_connect(daemon_address(daemon, "main")), error = 0;
+	socklen_t size = sizeof error;
+	char byte;
+	size_t len;
+
+	client_send_text(fd, "all\n");
+	ck_assert_int_eq(client_receive(fd, &byte, 1, &len, HARNESS_DEADLINE), CLIENT_FIN);
+	daemon_signal(daemon, SIGTERM);
+	wait_refused(daemon);
+	daemon->at_once = true;
+	daemon_signal(daemon, SIGTERM);
+	ck_assert_int_eq(daemon_wait(daemon), 0);
+	ck_assert_int_eq(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &size), 0);
+	ck_assert_int_eq(error, 0);
+	ck_assert_uint_eq(daemon->account.accepted, 1);
+	close(fd);
 	daemon_end(daemon);
 }
 END_TEST
@@ -259,6 +284,7 @@ main(int argc, char **argv)
 		{ term_within_message, 30 },
 		{ term_past_timeout, 30 },
 		{ second_term, 30 },
+		{ second_term_after_the_close, 30 },
 		{ int_with_idle_connections, 30 },
 		{ term_with_blocked_console, 30 },
 		{ term_past_timeout_blocked_console, 30 },

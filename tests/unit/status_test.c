@@ -105,6 +105,31 @@ START_TEST(times)
 }
 END_TEST
 
+START_TEST(ages)
+{
+	static const struct {
+		double seconds;
+		const char *text;
+	} known[] = {
+		{0, "0.0 s"}, {9.96, "10.0 s"}, {10, "10 s"}, {59.9, "59 s"}, {60, "1 min 0 s"},
+		{3599, "59 min 59 s"}, {3600, "1 h 0 min"}, {86399, "23 h 59 min"}, {86400, "1 d 0 h"},
+		{1e6, "11 d 13 h"},
+	};
+
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+		char *bytes = NULL;
+		size_t len;
+		FILE *to = open_memstream(&bytes, &len);
+
+		ck_assert_ptr_nonnull(to);
+		text_age(to, known[i].seconds);
+		ck_assert_int_eq(fclose(to), 0);
+		ck_assert_str_eq(bytes, known[i].text);
+		free(bytes);
+	}
+}
+END_TEST
+
 static Suite *
 status_suite(void)
 {
@@ -116,6 +141,7 @@ status_suite(void)
 	tcase_add_test(tc, negotiation);
 	tcase_add_test(tc, sizes);
 	tcase_add_test(tc, times);
+	tcase_add_test(tc, ages);
 	suite_add_tcase(s, tc);
 	return s;
 }

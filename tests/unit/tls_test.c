@@ -20,13 +20,13 @@
 
 static char directory[] = "/tmp/cistern-tls-test.XXXXXX";
 static char error[TLS_ERROR_LEN];
-static char certificate[64], key[64], other_key[64], expired[64], future[64], encrypted[64],
+static char certificate[64], key[64], other_key[64], kind_key[64], expired[64], future[64], encrypted[64],
 	garbage[64], missing[64], logged[64];
 
 static EVP_PKEY *
-make_key(void)
+make_key(int kind)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(EVP_PKEY_ED25519, NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_id(kind, NULL);
 	EVP_PKEY *made = NULL;
 
 	ck_assert_int_eq(EVP_PKEY_keygen_init(ctx), 1);
@@ -79,24 +79,27 @@ name(char path[64], const char *file)
 static void
 setup(void)
 {
-	EVP_PKEY *mine, *other;
+	EVP_PKEY *mine, *other, *kind;
 	FILE *file;
 
 	ck_assert_ptr_nonnull(mkdtemp(directory));
 	name(certificate, "certificate");
 	name(key, "key");
 	name(other_key, "other-key");
+	name(kind_key, "kind-key");
 	name(expired, "expired");
 	name(future, "future");
 	name(encrypted, "encrypted");
 	name(garbage, "garbage");
 	name(missing, "missing");
 	name(logged, "log");
-	mine = make_key();
-	other = make_key();
+	mine = make_key(EVP_PKEY_ED25519);
+	other = make_key(EVP_PKEY_ED25519);
+	kind = make_key(EVP_PKEY_ED448);
 	write_key(key, mine, NULL);
 	write_key(encrypted, mine, "secret");
 	write_key(other_key, other, NULL);
+	write_key(kind_key, kind, NULL);
 	write_certificate(certificate, mine, -10, 86400);
 	write_certificate(expired, mine, -86400, -10);
 	write_certificate(future, mine, 3600, 86400);
@@ -105,13 +108,14 @@ setup(void)
 	fclose(file);
 	EVP_PKEY_free(mine);
 	EVP_PKEY_free(other);
+	EVP_PKEY_free(kind);
 	ck_assert_int_eq(log_open(LOG_TARGET_FILE, logged, LOG_LEVEL_INFO, false), 0);
 }
 
 static void
 teardown(void)
 {
-	char *paths[] = {certificate, key, other_key, expired, future, encrypted, garbage, logged};
+	char *paths[] = {certificate, key, other_key, kind_key, expired, future, encrypted, garbage, logged};
 
 	log_close();
 	for (size_t i = 0; i < sizeof(paths) / sizeof(paths[0]); i++)
@@ -199,6 +203,10 @@ START_TEST(bad_files)
 	snprintf(text, sizeof(text), "tls.key %s: not the key of the certificate in %s", other_key,
 		 certificate);
 	expect_error(&config, text);
+	config.key = kind_key; /* nor of its kind */
+	snprintf(text, sizeof(text), "tls.key %s: not the key of the certificate in %s", kind_key,
+		 certificate);
+	expect_error(&config, text);
 	config.key = encrypted;
 	expect_error(&config, "encrypted");
 	config = settings();
@@ -282,6 +290,8 @@ START_TEST(cipher_lists)
 	expect_error(&config, "knows no \"ECDHE-ROT13\"");
 	snprintf(ciphers, sizeof(ciphers), "%s", "TLS_ROT13");
 	expect_error(&config, "does not take \"TLS_ROT13\"");
+	snprintf(ciphers, sizeof(ciphers), "%s", "ECDHE+AESGCM:!ALL");
+	expect_error(&config, "does not take \"ECDHE+AESGCM:!ALL\"");
 	snprintf(ciphers, sizeof(ciphers), "%s", ": ,");
 	expect_error(&config, "names none");
 }
