@@ -5,6 +5,7 @@ cannot be served is said.
 """
 
 import os
+import signal
 import socket
 import sys
 import threading
@@ -253,6 +254,30 @@ def backlog_of_our_own(tap, scratch):
         daemon.end()
 
 
+def reloads(tap, scratch):
+    """A reload goes on with what was handed over, and one that has no listener for it is refused."""
+    with listening() as sock:
+        daemon = Service(scratch, CONSOLE.format(scratch, ""), [("main", sock)]).ready()
+
+        def change(more, event):
+            count = len(daemon.events(event))
+            with open(daemon.config, "w", encoding="utf-8") as file:
+                file.write(CONSOLE.format(scratch, more))
+            daemon.signal(signal.SIGHUP)
+            wait_for(event, lambda: len(daemon.events(event)) > count)
+        try:
+            answers = [send(sock.getsockname(), b"one")]
+            change("idle_timeout = 5;", "reloaded")
+            answers.append(send(sock.getsockname(), b"two"))
+            change("listeners = { other = { port = 0; }; third = { port = 0; }; };", "reload-refused")
+            answers.append(send(sock.getsockname(), b"three"))
+            tap.result(all(answer.startswith("OK ") for answer in answers),
+                       "the socket is served before, between and after reloads: %s" % answers)
+            tap.result(daemon.stop() == 0, "an orderly stop")
+        finally:
+            daemon.end()
+
+
 def last_words(tap, scratch):
     """Past shutdown_timeout a message in progress is refused in words."""
     config = CONSOLE.format(scratch, 'port = 0; address = "127.0.0.1"; shutdown_timeout = 1; '
@@ -278,7 +303,7 @@ def last_words(tap, scratch):
 def main():
     tap = Tap()
     with Scratch() as scratch:
-        for test in (names, mistakes, backlog_of_our_own, last_words, closes, under_load):
+        for test in (names, mistakes, reloads, backlog_of_our_own, last_words, closes, under_load):
             directory = os.path.join(scratch, test.__name__)
             os.mkdir(directory)
             test(tap, directory)

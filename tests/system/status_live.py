@@ -189,12 +189,42 @@ def waits(tap, scratch):
         service.end()
 
 
+def short_of_memory(tap, scratch):
+    """Messages that nobody takes fill memory_limit: not ready, and why, until they are gone."""
+    config = CONFIG.format(scratch, "", "").replace("spool = ", """slow = { type = "command";
+        argv = [ "/bin/sleep", "100" ]; run_as_root = true; }; spool = """, 1).replace(
+            'deliver = "spool";', 'deliver = "slow"; memory_limit = "1M"; max_in_flight = 1000000;')
+    service = Service(scratch, config).ready()
+    try:
+        port = status_port(service)
+        clients = [connect(service.address()) for _ in range(4)]
+        for client in clients:
+            client.setblocking(False)
+
+        def reason():
+            for client in clients:
+                try:
+                    client.send((b"m" * 500 + b"\n") * 1000)
+                except BlockingIOError:
+                    pass
+            return "memory_limit is reached" in ask(port, "/readyz")[1]
+        wait_for("the reason", reason)
+        tap.result(ask(port, "/readyz")[0].status == 503, "not ready, and why")
+        for client in clients:
+            client.close()
+        service.signal()
+        service.wait_event("stop-timeout")
+        tap.result(service.wait() == 0, "an orderly stop")
+    finally:
+        service.end()
+
+
 def main():
     tap = Tap()
     if program() is None:
         print("1..0 # SKIP there is no cisternd")
         return 0
-    for test in (stalled, changes, waits):
+    for test in (stalled, changes, waits, short_of_memory):
         with Scratch() as scratch:
             test(tap, scratch)
     return tap.end()
