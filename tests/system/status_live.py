@@ -172,7 +172,7 @@ def waits(tap, scratch):
                     "echo": "replies", "closed": "close"}
         try:
             wait_for("all of them", lambda: found() == expected)
-        except RuntimeError:
+        except TimeoutError:
             pass
         got = found()
         tap.result(got == expected, "each says what it waits for: %s" % got)

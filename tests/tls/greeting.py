@@ -97,6 +97,10 @@ listeners = {{ main = {{ max_connections = 10; %s }};
     for _ in range(8):
         exchange(daemon.ports["plain"])
     # At max_connections each worker holds one more, which waits for its place.
+    try:
+        storage.wait_for("the plain ones' end", lambda: daemon.descriptors() - before <= 12)
+    except TimeoutError:
+        pass
     more = daemon.descriptors() - before
     tap.result(more <= 12, "10 are dead, and of 10 more only one a worker is let in (%d)" % more)
     for client in later:
