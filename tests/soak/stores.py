@@ -26,8 +26,9 @@ class Lines:
         self.rest, self.held = b"", True
 
     def turn(self):
-        """What logrotate does; USR1 has to follow.  False: the last turn is not over yet."""
-        if self.turned is not None or not os.path.exists(self.path):
+        """What logrotate does; USR1 has to follow.  False: the last turn is not over yet, or what
+        would be turned is not being read yet, and would be removed unread."""
+        if self.turned is not None or self.file is None or not os.path.exists(self.path):
             return False
         os.rename(self.path, self.path + ".1")
         return True
