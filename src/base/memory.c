@@ -82,6 +82,9 @@ memory_set_threads(unsigned threads)
 	 * end of one keeps all of it: with a reload every three seconds and all kinds of sinks
 	 * what was resident went on to grow for half an hour, with no more in use. */
 	mallopt(M_ARENA_MAX, threads < INT_MAX ? (int)threads : INT_MAX);
+	/* Where a sanitizer's malloc stands before glibc's, the first of these sets glibc's up,
+	 * which it does not do for two threads at once (memory_give_back). */
+	malloc_trim(0);
 }
 
 void

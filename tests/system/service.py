@@ -187,8 +187,9 @@ def reloads(tap, scratch):
         wait_for("two reloads", lambda: len(daemon.events("reloaded")) == 2)
         manager.wait("READY", since=began)
         said = daemon.events("reloaded")
-        tap.result("as they were" in said[0] and "listeners changed: main" in said[1],
-                   "then the last file is: " + said[1])
+        # Whether the first reload has read the file before or after we wrote it is chance.
+        tap.result(sum("listeners changed: main" in line for line in said) == 1,
+                   "then the last file is: " + said[1], said[0])
         tap.result(len(manager.said("RELOADING", since=began)) == 3 and
                    len(manager.said("READY", since=began)) == 1, "READY=1 comes at the end, once")
         task = stopped_worker(daemon, "worker-0")
