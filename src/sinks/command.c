@@ -346,7 +346,7 @@ patience(const struct command *c)
 
 /* poll(2) takes no more descriptors at a time than may be open (EINVAL), and somebody may
  * have lowered that limit below what is: then each by itself, now and again. */
-static int
+static void
 poll_each(struct pollfd *fds, unsigned count)
 {
 	const struct timespec pause = {.tv_nsec = POLL_PAUSE};
@@ -356,7 +356,6 @@ poll_each(struct pollfd *fds, unsigned count)
 	for (i = 0; i < count; i++)
 		if (poll(&fds[i], 1, 0) == -1)
 			fds[i].revents = 0; /* not even one: until there may be */
-	return 0;
 }
 
 static void
@@ -365,7 +364,6 @@ wait_for_events(struct command *c)
 	struct pollfd *fds = c->fds + 1;
 	uint64_t count;
 	unsigned i;
-	int result;
 
 	/* None for what does not run: that is less than may be open. */
 	for (i = 0; i < c->most; i++) {
@@ -374,11 +372,11 @@ wait_for_events(struct command *c)
 		*fds++ = (struct pollfd){.fd = c->processes[i].pidfd, .events = POLLIN};
 		*fds++ = (struct pollfd){.fd = c->processes[i].output.fd, .events = POLLIN};
 	}
-	result = poll(c->fds, (nfds_t)(fds - c->fds), patience(c));
-	if (result == -1 && errno == EINVAL)
-		result = poll_each(c->fds, (unsigned)(fds - c->fds));
-	if (result == -1)
-		return; /* EINTR, or no memory for now */
+	if (poll(c->fds, (nfds_t)(fds - c->fds), patience(c)) == -1) {
+		if (errno != EINVAL)
+			return; /* EINTR, or no memory for now */
+		poll_each(c->fds, (unsigned)(fds - c->fds));
+	}
 	if (c->fds[0].revents != 0)
 		(void)!read(c->wake, &count, sizeof(count));
 	inbox_hold();

@@ -102,11 +102,6 @@ def find(names, package, fetched_first=False):
     return "%s is missing (Debian: %s; CLIENTS_FETCH=yes fetches it)" % (names[0], package)
 
 
-def skip(tap, what, why):
-    tap.number += 1
-    print("ok %d - %s # SKIP %s" % (tap.number, what, why), flush=True)
-
-
 def need():
     """Whether there is TLS; skips all without a daemon."""
     path = storage.program()

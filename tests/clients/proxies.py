@@ -113,7 +113,7 @@ def seen(daemon):
 def haproxy(tap, directory):
     program = kit.find(["haproxy"], "haproxy")
     if isinstance(program, str):
-        kit.skip(tap, "HAProxy", program)
+        tap.skip("HAProxy", program)
         return
     daemon = kit.start(directory, SETTINGS, False)
     ports = free_ports(len(HAPROXY_WAYS))
@@ -150,7 +150,7 @@ def nginx(tap, directory):
     module = None if isinstance(program, str) else \
         program.under("/usr/lib/nginx/modules/ngx_stream_module.so")
     if module is None:
-        kit.skip(tap, "nginx", program if isinstance(program, str) else
+        tap.skip("nginx", program if isinstance(program, str) else
                  "nginx is there without its stream module (Debian: libnginx-mod-stream)")
         return
     daemon = kit.start(directory, SETTINGS, False)

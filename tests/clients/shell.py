@@ -233,9 +233,9 @@ def main():
             continue
         program = kit.find([client.program], client.package)
         if isinstance(program, str):
-            kit.skip(tap, client.name, program)
+            tap.skip(client.name, program)
         elif "tls =" in client.listener and not has_tls:
-            kit.skip(tap, client.name, "built without TLS, or no openssl to make a certificate")
+            tap.skip(client.name, "built without TLS, or no openssl to make a certificate")
         else:
             clients[number], programs[number] = client, program
     with storage.Scratch() as directory:

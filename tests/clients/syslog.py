@@ -275,17 +275,17 @@ def main():
         for sender in SENDERS:
             program, driver = programs[sender[1]], sender[3].get("driver", "")
             if isinstance(program, str):
-                kit.skip(tap, sender[0], program)
+                tap.skip(sender[0], program)
             elif sender[1] is Rsyslog and driver and not (
                     program.under("/usr/lib/*/rsyslog/lmnsd_%s.so" % driver)):
-                kit.skip(tap, sender[0], "rsyslog's module lmnsd_%s is missing" % driver)
+                tap.skip(sender[0], "rsyslog's module lmnsd_%s is missing" % driver)
             else:
                 sends(tap, program, directory, sender)
         for relay_class, program in programs.items():
             for number, test in enumerate((killed, stopped, full)):
                 name = relay_class.__name__.lower()
                 if isinstance(program, str) or os.environ.get("CLIENTS") != "all":
-                    kit.skip(tap, "%s, %s" % (name, test.__name__), program
+                    tap.skip("%s, %s" % (name, test.__name__), program
                              if isinstance(program, str) else "it takes long: make check-clients")
                     continue
                 where = os.path.join(directory, "%s%d" % (name, number))

@@ -64,6 +64,10 @@ class Tap:
         print("%s %d - %s" % ("ok" if good else "not ok", self.number, what), flush=True)
         return good
 
+    def skip(self, what, why):
+        self.number += 1
+        print("ok %d - %s # SKIP %s" % (self.number, what, why), flush=True)
+
     def note(self, text):
         for line in text.splitlines():
             print("# " + line, flush=True)

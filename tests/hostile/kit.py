@@ -267,7 +267,7 @@ class Rounds:
         spread = max(quiet) / min(quiet)
         tail = self.median(self.quiet, kind + "_p99") / self.median(self.quiet, kind + "_p50")
         if not self.ratio(kind) <= 2 and (spread > 2 or tail > 5):
-            skip(tap, "p99: " + self.text(kind), "not judged: this machine is not quiet (without an "
+            tap.skip("p99: " + self.text(kind), "not judged: this machine is not quiet (without an "
                  "attack rounds differ by %.1f, p99 is %.1f times p50)" % (spread, tail))
         else:
             tap.result(self.ratio(kind) <= 2, "p99 within twice the quiet one: " + self.text(kind))
@@ -315,11 +315,6 @@ def run_all(tests, prepare=None, first=None):
     return tap
 
 
-def skip(tap, what, why):
-    tap.number += 1
-    print("ok %d - %s # SKIP %s" % (tap.number, what, why), flush=True)
-
-
 __all__ = ["Attack", "BASE", "DEADLINE", "Daemon", "FULL", "KIB", "MIB", "Probe", "ROUNDS",
            "Rounds", "Running", "Table", "ask", "descriptors_raise", "is_sanitized", "need", "now",
-           "program", "run_all", "skip", "storage", "total", "wait_for"]
+           "program", "run_all", "storage", "total", "wait_for"]

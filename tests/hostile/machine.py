@@ -255,7 +255,7 @@ def flapping(tap, scratch):
             client.close()
             ok = sum(answer.startswith("OK ") for answer in answers)
             if ok == 0:
-                kit.skip(tap, "flapping", "this tmpfs takes no empty files when it is full")
+                tap.skip("flapping", "this tmpfs takes no empty files when it is full")
             else:
                 lines = len(daemon.events("sink-failing"))
                 tap.result(1 <= lines <= 5 * (2 + (kit.now() - began) / 10),
@@ -299,7 +299,7 @@ def broken_disk(tap, scratch):
     """A disk that takes writes and then fails to sync them: ext4 on a loop device whose file
     lies on a filesystem that is full.  Sinks are told late, and by one call only."""
     if shutil.which("mkfs.ext4") is None or not os.path.exists("/dev/loop-control"):
-        kit.skip(tap, "a disk that fails to sync", "no mkfs.ext4 (e2fsprogs) or no loop devices; "
+        tap.skip("a disk that fails to sync", "no mkfs.ext4 (e2fsprogs) or no loop devices; "
                  "tests/crash/sweep.py fails the calls instead")
         return
     below = os.path.join(scratch, "below")
@@ -333,7 +333,7 @@ def broken_disk(tap, scratch):
                               text=True).stdout.strip()
         if not loop or subprocess.run(["mount", loop, os.path.join(scratch, "disk")], check=False,
                                       capture_output=True).returncode != 0:
-            kit.skip(tap, "a disk that fails to sync", "no loop mount of ext4 here")
+            tap.skip("a disk that fails to sync", "no loop mount of ext4 here")
             return
         place = os.path.join(scratch, "disk")
         # And requests of one block: what is written whole or not at all.
@@ -409,7 +409,7 @@ def clock(tap, scratch):
     """Set back and forth by seconds, years, to 1970 and past 2106: ids are unique and in
     order on each connection, limits of time do not care."""
     if SANITIZED:
-        kit.skip(tap, "clock", "a sanitizer's own clock_gettime stands in the way of the test's")
+        tap.skip("clock", "a sanitizer's own clock_gettime stands in the way of the test's")
         return
     steps = [0, -1, 1, -3600, DAY, -DAY, 3650 * DAY, -3650 * DAY, 0, 40000 * DAY, -time.time() + 5, 0]
     set_to = Clock(scratch)
@@ -482,7 +482,7 @@ def stalled(tap, scratch):
             try:
                 ptrace(PTRACE_SEIZE, task)
             except OSError as error:
-                kit.skip(tap, "a worker that is stopped", str(error))
+                tap.skip("a worker that is stopped", str(error))
                 break
             ptrace(PTRACE_INTERRUPT, task)
             os.waitpid(task, WALL)
@@ -574,7 +574,7 @@ def main():
     if mounts:
         return kit.run_all(disks, first=tap).end()
     for test in disks:
-        kit.skip(tap, test.__name__, "mounting needs root, and a namespace for it")
+        tap.skip(test.__name__, "mounting needs root, and a namespace for it")
     return tap.end()
 
 

@@ -180,7 +180,7 @@ def command(tap, scratch):
 def nats_server(tap, scratch):
     why = nats.missing()
     if why is not None:
-        kit.skip(tap, "nats", why)
+        tap.skip("nats", why)
     else:
         away(tap, scratch, Nats)
 
@@ -188,7 +188,7 @@ def nats_server(tap, scratch):
 def kafka_brokers(tap, scratch):
     why = kafka.mock_missing()
     if why is not None:
-        kit.skip(tap, "kafka", why)
+        tap.skip("kafka", why)
     else:
         away(tap, scratch, Kafka)
 

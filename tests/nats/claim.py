@@ -10,7 +10,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Daemon, storage, wait_for  # noqa: E402
+from cluster import Daemon, need_sink, storage, wait_for  # noqa: E402
 from stand_in import HangUp, StandIn, header  # noqa: E402
 
 FULL = {"error": {"code": 503, "err_code": 10077, "description": "maximum bytes exceeded"}}
@@ -100,12 +100,7 @@ def again(tap, scratch):
 
 
 def main():
-    path = storage.program()
-    if path is None:
-        storage.skip_all("no cisternd")
-    with open(path, "rb") as file:
-        if b"Nats-Msg-Id" not in file.read():
-            storage.skip_all("this cisternd has no nats")
+    need_sink()
     tap = storage.Tap()
     for test in (certain, another, again):
         with storage.Scratch() as scratch:

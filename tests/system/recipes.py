@@ -234,8 +234,7 @@ def main():
             continue
         why = missing(settings)
         if why is not None:
-            tap.number += 1
-            print("ok %d - %s # SKIP %s" % (tap.number, title, why), flush=True)
+            tap.skip(title, why)
             continue
         with Scratch() as scratch, contextlib.ExitStack() as stack:
             settings, more = surroundings(scratch, stack, settings)

@@ -137,8 +137,7 @@ def figures(tap, scratch):
                    "bytes, sizes and outcomes are those of %d messages" % sent)
         text = ask(port, "/metrics")[1]
         if shutil.which("promtool") is None:
-            tap.number += 1
-            print("ok %d - promtool # SKIP it is not installed" % tap.number, flush=True)
+            tap.skip("promtool", "it is not installed")
         else:
             result = subprocess.run(["promtool", "check", "metrics"], input=text, text=True,
                                     capture_output=True)
@@ -385,16 +384,14 @@ def page(tap, scratch):
         text = ask(port, "/")[1]
         tap.result("<img" not in text and "&lt;img src=x" in text, "a hostile subject is escaped")
         if shutil.which("tidy") is None:
-            tap.number += 1
-            print("ok %d - tidy # SKIP it is not installed" % tap.number, flush=True)
+            tap.skip("tidy", "it is not installed")
         else:
             # It does not know of nonces.
             result = subprocess.run(["tidy", "-q", "-e"], text=True, capture_output=True,
                                     input=re.sub(' nonce="[0-9a-f]*"', "", text))
             tap.result(result.returncode == 0, "the page is valid HTML", result.stderr)
         if browser.find() is None:
-            tap.number += 1
-            print("ok %d - the page in Chromium # SKIP it is not installed" % tap.number, flush=True)
+            tap.skip("the page in Chromium", "it is not installed")
             return
         chromium = browser.Browser(scratch)
         chromium.go("http://127.0.0.1:%d/" % port)

@@ -367,9 +367,7 @@ def without_proc(tap, scratch):
     if sanitized or os.getuid() != 0 or subprocess.run(
             ["unshare", "-m", "/bin/sh", "-c", hide], check=False,
             stderr=subprocess.DEVNULL).returncode != 0:
-        print("ok %d - without /proc # SKIP %s" % (tap.number + 1, "sanitizers need it" if sanitized
-              else "nothing can be mounted here"), flush=True)
-        tap.number += 1
+        tap.skip("without /proc", "sanitizers need it" if sanitized else "nothing can be mounted here")
         return
     daemon = Odd(scratch, 'listeners = {{ main = {{ address = "unix:{0}/local"; }}; }}; deliver = "s"; sinks = {{ s = {{ '
                  'type = "spool"; directory = "{0}/spool"; min_free = 0; }}; }};',

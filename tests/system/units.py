@@ -23,11 +23,6 @@ def run(*argv):
                           env=dict(os.environ, LC_ALL="C.UTF-8", SYSTEMD_COLORS="0"))
 
 
-def skip(tap, what, why):
-    tap.number += 1
-    print("ok %d - %s # SKIP %s" % (tap.number, what, why), flush=True)
-
-
 def units(tap, scratch):
     paths = []
     for name in ("cisternd.service", "cisternd.socket"):
@@ -53,10 +48,10 @@ def directories(tap, scratch):
     """The user is made, and then the directories are that user's."""
     what = "the user and the directories can be made"
     if os.geteuid() != 0:
-        return skip(tap, what, "not root")
+        return tap.skip(what, "not root")
     for program in ("systemd-sysusers", "systemd-tmpfiles"):
         if shutil.which(program) is None:
-            return skip(tap, what, program + " is not installed")
+            return tap.skip(what, program + " is not installed")
     root = os.path.join(scratch, "root")
     os.makedirs(os.path.join(root, "etc"))
     made = run("systemd-sysusers", "--root=" + root,
@@ -77,7 +72,7 @@ def directories(tap, scratch):
 
 def rotation(tap, scratch):
     if shutil.which("logrotate") is None:
-        return skip(tap, "logrotate reads its file", "logrotate is not installed")
+        return tap.skip("logrotate reads its file", "logrotate is not installed")
     # This machine need not have the user; what is looked at is the file.
     user, group = pwd.getpwuid(0).pw_name, grp.getgrgid(0).gr_name
     path = os.path.join(scratch, "logrotate")

@@ -172,8 +172,7 @@ listeners = {{ main = {{ tls = {{ certificate = "{directory}/server.pem"; key = 
     try:
         ptrace(PTRACE_SEIZE, greeter)
     except OSError as error:
-        tap.number += 1
-        print("ok %d - steps elsewhere # SKIP %s" % (tap.number, error), flush=True)
+        tap.skip("steps elsewhere", error)
         daemon.end(tap, "steps elsewhere")
         return
 
