@@ -10,7 +10,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Daemon, need_sink, storage, wait_for  # noqa: E402
+from cluster import Daemon, require, storage, wait_for  # noqa: E402
 from stand_in import HangUp, StandIn, header  # noqa: E402
 
 FULL = {"error": {"code": 503, "err_code": 10077, "description": "maximum bytes exceeded"}}
@@ -100,7 +100,7 @@ def again(tap, scratch):
 
 
 def main():
-    need_sink()
+    require(server=False)
     tap = storage.Tap()
     for test in (certain, another, again):
         with storage.Scratch() as scratch:

@@ -34,21 +34,22 @@ CLUSTER = """cluster {{ name: test, listen: 127.0.0.1:{port}, no_advertise: true
  routes: [ {routes} ] }}"""
 
 
-def missing():
-    """Why there is nothing to test, or nothing to test it with; else None."""
+def missing(server=True):
+    """Why there is nothing to test, or nothing to test it with; else None.  server=False: a
+    stand-in needs no nats-server."""
     if storage.program() is None:
         return "there is no cisternd"
     said = subprocess.run([storage.program(), "-V"], stdout=subprocess.PIPE, text=True, check=True)
     if "NATS: libnats" not in said.stdout:
         return "this cisternd was built without NATS"
-    if shutil.which("nats-server") is None:
+    if server and shutil.which("nats-server") is None:
         return "there is no nats-server"
     return None
 
 
-def require():
+def require(server=True):
     """Skips the whole test where something is missing."""
-    why = missing()
+    why = missing(server)
     if why is not None:
         storage.skip_all(why)
 
@@ -59,16 +60,6 @@ def free_ports(count):
     for one in sockets:
         one.close()
     return ports
-
-
-def need_sink():
-    """Skips all without a cisternd that has the sink; a stand-in needs no server."""
-    path = storage.program()
-    if path is None:
-        storage.skip_all("no cisternd")
-    with open(path, "rb") as file:
-        if b"Nats-Msg-Id" not in file.read():
-            storage.skip_all("this cisternd has no nats")
 
 
 class Server:

@@ -9,7 +9,7 @@ import sys
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from cluster import Daemon, need_sink, storage, wait_for  # noqa: E402
+from cluster import Daemon, require, storage, wait_for  # noqa: E402
 from stand_in import StandIn, header  # noqa: E402
 
 
@@ -80,7 +80,7 @@ def nothing(tap, scratch):
 
 
 def main():
-    need_sink()
+    require(server=False)
     tap = storage.Tap()
     for test in (answers, question, nothing):
         with storage.Scratch() as scratch:
